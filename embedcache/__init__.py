@@ -1,0 +1,30 @@
+"""Which pretrained encoder for a hospital's images, and does it hold on another population?
+
+The public verbs and values are imported when first used: `import embedcache` is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedcache.cohorts.cohort import Cohort as Cohort
+    from embedcache.contract import Contract as Contract
+    from embedcache.contract import Preprocessing as Preprocessing
+
+_PLACES = {
+    "Cohort": "embedcache.cohorts.cohort",
+    "Contract": "embedcache.contract",
+    "Preprocessing": "embedcache.contract",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'embedcache' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_PLACES)

@@ -1,0 +1,1 @@
+"""Labelled images with patients, as their publishers or hospitals keep them."""

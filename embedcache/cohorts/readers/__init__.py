@@ -1,0 +1,1 @@
+"""Cohort readers, a file each."""

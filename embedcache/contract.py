@@ -1,0 +1,92 @@
+"""What decides an encoder's numbers and nothing else: its contract, and the feature id it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from embedcache.schema import sha256_json
+
+Fit = Literal["squash", "pad-square", "long-side", "centre-crop"]
+Resample = Literal["nearest", "bilinear", "bicubic"]
+Colour = Literal["grey", "rgb"]
+Precision = Literal["fp32", "bf16", "fp16"]
+StoredDtype = Literal["float32", "float16"]
+
+#: Largest difference, relative to the vector's norm, that two machines may show for one contract.
+#: fp32: rounding through a few dozen layers (upstream against timm on the same weights: 1e-6).
+#: bf16, fp16: 1 - cosine of 5e-5 and 2e-6 was measured over six encoders, so sqrt(2 (1 - cosine))
+#: is .01 and .002; ten and five times that leaves room for other kernels.
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 1e-1, "fp16": 1e-2}
+
+#: Starts `weights` of an encoder that nobody trained.
+RANDOM = "random:"
+#: `weights` of an encoder that has none.
+NO_WEIGHTS = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocessing:
+    """How a decoded picture becomes a tensor; each step is PIL-exact.
+
+    Attributes:
+        height: rows of the tensor, pixels.
+        width: columns of the tensor, pixels.
+        colour: `grey` keeps one channel, `rgb` three (a grey picture's are equal).
+        fit: `squash` resizes to (height, width) whatever the aspect; `pad-square` first pads
+            with black to a centred square; `long-side` resizes the longer side, then pads right
+            and bottom; `centre-crop` resizes the shorter side to `height / crop`, then crops.
+        resample: the filter of PIL's resize, antialiased.
+        crop: share of the shorter side that `centre-crop` keeps; 1 for the other fits.
+        mean: subtracted after division by 255, one value a channel (R, G, B or grey).
+        std: divided by, likewise.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    colour: Colour = "rgb"
+    fit: Fit = "squash"
+    resample: Resample = "bicubic"
+    crop: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contract:
+    """All that decides the numbers of one feature. Known without importing torch.
+
+    Attributes:
+        architecture: the network, such as `timm:tf_efficientnet_lite0`.
+        code: our family's version number, a plugin's distribution and version, or the sha256 of
+            a `file.py`.
+        weights: `sha256:HEX` of the published file, `random:SEED`, or `none`.
+        preprocessing: how a picture becomes a tensor.
+        pooling: how tokens or maps become one vector.
+        dim: length of the vector.
+        precision: arithmetic of the forward pass.
+        dtype: dtype of the stored vector.
+        parent: feature id of the encoder that this one was tuned from, or None.
+        version: of this record's own layout.
+    """
+
+    architecture: str
+    code: str
+    weights: str
+    preprocessing: Preprocessing
+    pooling: str
+    dim: int
+    precision: Precision = "fp32"
+    dtype: StoredDtype = "float32"
+    parent: str | None = None
+    version: int = 1
+
+    @property
+    def feature_id(self) -> str:
+        """First 16 hex digits of the sha256 of the canonical JSON."""
+        return sha256_json(self)[:16]
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether nobody trained this encoder: its results say nothing about any model."""
+        return self.weights.startswith(RANDOM)

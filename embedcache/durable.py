@@ -1,0 +1,52 @@
+"""Files that are whole or absent after a power cut: write, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+#: Ends the name of a file that is being written; a kill leaves it, a rerun clears it.
+PARTIAL = ".partial"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file atomically; when this returns, the new content is durable.
+
+    Raises:
+        OSError: as the file system gives it; the old file is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and deletions in a folder durable (Windows has no such call, and needs none)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def clear_partial(folder: Path) -> int:
+    """Delete what killed writers left under a folder; returns how many files.
+
+    Call it only while holding the lock of whatever is written there.
+    """
+    left = list(folder.rglob(f"*{PARTIAL}"))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)

@@ -1,0 +1,1 @@
+"""Image models with their preprocessing and pooling."""

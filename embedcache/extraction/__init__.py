@@ -1,0 +1,1 @@
+"""Runs every encoder once over every image into a feature store."""

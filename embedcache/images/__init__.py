@@ -1,0 +1,1 @@
+"""One picture: where it comes from, its digest, its pixels."""

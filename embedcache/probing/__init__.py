@@ -1,0 +1,1 @@
+"""Fits probes on cached features."""

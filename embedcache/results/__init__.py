@@ -1,0 +1,1 @@
+"""The folder of one protocol: folds, predictions, metrics, comparisons."""

@@ -1,0 +1,165 @@
+"""Frozen dataclasses to TOML or JSON and back; an unknown key or a wrong type is an error.
+
+JSON that is hashed is *canonical*: sorted keys, no spaces, ASCII, and no float that JSON lacks
+(RFC 8785 in spirit; numbers are printed as Python prints them, which round-trips).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from embedcache.errors import PathMissingError, SchemaError
+
+T = TypeVar("T")
+
+
+def canonical_json(value: object) -> bytes:
+    """Serialise to the one JSON text that hashes are taken of.
+
+    Raises:
+        ValueError: if a float is NaN or infinite.
+    """
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
+
+
+def sha256_json(value: object) -> str:
+    """Sha256 of the canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def plain(value: object) -> Any:
+    """Turn dataclasses into dicts and tuples into lists, all the way down."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+def read_toml(cls: type[T], path: Path) -> T:
+    """Read a dataclass from a TOML file.
+
+    Raises:
+        PathMissingError: if there is no such file.
+        SchemaError: if it is no TOML, or does not fit the dataclass.
+    """
+    if not path.is_file():
+        raise PathMissingError("the file", path)
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SchemaError(path.name, "", f"is not valid TOML: {error}") from error
+    return from_plain(cls, content, where=path.name)
+
+
+def from_plain(cls: type[T], value: object, where: str) -> T:
+    """Build a frozen dataclass from parsed TOML or JSON.
+
+    Args:
+        cls: a dataclass of str, int, float, bool, tuple, dict, None, Literal or dataclasses.
+        value: what the parser gave.
+        where: names the file in errors.
+
+    Raises:
+        SchemaError: on an unknown key, a missing key or a wrong type, with its path.
+    """
+    return typing.cast("T", _read(cls, value, where, ""))
+
+
+def _read(kind: Any, value: object, where: str, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, value, where, path)
+    composite = _COMPOSITES.get(typing.get_origin(kind))
+    if composite is not None:
+        return composite(kind, value, where, path)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:  # `is`: True is no int here
+        raise SchemaError(where, path, f"is {value!r}, not {_named(kind)}")
+    return value
+
+
+def _read_dataclass(kind: Any, value: object, where: str, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise SchemaError(where, path, f"is {value!r}, not a table")
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    for key in value:
+        if key not in known:
+            raise SchemaError(where, _join(path, key), f"is unknown (known: {', '.join(known)})")
+    for name, field in known.items():
+        required = field.default is dataclasses.MISSING
+        if required and field.default_factory is dataclasses.MISSING and name not in value:
+            raise SchemaError(where, _join(path, name), "is missing")
+    given = {key: _read(hints[key], item, where, _join(path, key)) for key, item in value.items()}
+    return kind(**given)
+
+
+def _read_union(kind: Any, value: object, where: str, path: str) -> Any:
+    options = typing.get_args(kind)
+    if value is None and type(None) in options:
+        return None
+    others = [option for option in options if option is not type(None)]
+    for option in others[:-1]:
+        try:
+            return _read(option, value, where, path)
+        except SchemaError:
+            continue
+    return _read(others[-1], value, where, path)
+
+
+def _read_tuple(kind: Any, value: object, where: str, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise SchemaError(where, path, f"is {value!r}, not a list")
+    inner = typing.get_args(kind)
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        return tuple(_read(inner[0], v, where, f"{path}[{i}]") for i, v in enumerate(value))
+    if len(inner) != len(value):
+        raise SchemaError(where, path, f"has {len(value)} entries, not {len(inner)}")
+    pairs = enumerate(zip(inner, value, strict=True))
+    return tuple(_read(k, v, where, f"{path}[{i}]") for i, (k, v) in pairs)
+
+
+def _read_dict(kind: Any, value: object, where: str, path: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SchemaError(where, path, f"is {value!r}, not a table")
+    _, inner = typing.get_args(kind)
+    return {str(key): _read(inner, v, where, _join(path, key)) for key, v in value.items()}
+
+
+def _read_literal(kind: Any, value: object, where: str, path: str) -> Any:
+    choices = typing.get_args(kind)
+    if value not in choices:
+        raise SchemaError(
+            where, path, f"is {value!r}, not one of {', '.join(repr(choice) for choice in choices)}"
+        )
+    return value
+
+
+_COMPOSITES: dict[Any, Any] = {
+    typing.Union: _read_union,
+    types.UnionType: _read_union,
+    tuple: _read_tuple,
+    dict: _read_dict,
+    typing.Literal: _read_literal,
+}
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _named(kind: Any) -> str:
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    return words.get(kind, str(kind))
