@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcache.results.record import Maker
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Predictions:
@@ -14,7 +16,7 @@ class Predictions:
 
     Attributes:
         encoder: reference without weights, with `#ID` where two feature ids share it.
-        arm: how they were made (`linear-probe`, …).
+        maker: encoder, arm and whatever else made them.
         cohort: name of the cohort whose images these are.
         classes: what `label`, `predicted` and the columns of `probability` index.
         image: digest of each row's image, (n, 32) uint8; for foreign tables sha256 of its name.
@@ -26,8 +28,7 @@ class Predictions:
         strata: text value of each stratum by name, (n,) str.
     """
 
-    encoder: str
-    arm: str
+    maker: Maker
     cohort: str
     classes: tuple[str, ...]
     image: NDArray[np.uint8]
