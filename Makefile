@@ -1,0 +1,59 @@
+# Two commands: `make quickstart` shows embedcache at work, `make test` proves this checkout.
+# `make PYTHON=/path/to/python3.12 …` chooses the interpreter.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+# A compute thread a test worker: more would only wait for each other.
+TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: quickstart test check format benchmarks clean
+
+quickstart: .venv/.demo
+	@$(BIN)/embedcache quickstart
+
+test: check .venv/.system
+	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadgroup -q
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Each takes minutes; results lie in benchmarks/results/ as JSON.
+benchmarks: .venv/.dev
+	$(BIN)/python benchmarks/quickstart.py
+	$(BIN)/python benchmarks/kill.py
+	$(BIN)/python benchmarks/near_duplicates.py
+	$(BIN)/python benchmarks/reference.py
+
+clean:
+	rm -rf .venv quickstart
+
+.venv/.venv:
+	@test -n "$(PYTHON)" || { echo "embedcache needs Python 3.11 or newer: install one, or make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# Constraints pin the CPU build of torch where one is offered; without them pip takes gigabytes.
+.venv/.demo: .venv/.venv pyproject.toml constraints.txt
+	@echo "installing into .venv (a few minutes the first time)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
+.venv/.dev: .venv/.venv pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch .venv/.demo $@
+
+# A test looks at the report in Chromium: installed where we may, else that test says why it skips.
+.venv/.system: .venv/.venv
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+		|| echo "chromium could not be installed; its test will be skipped"; fi
+	@touch $@
