@@ -1,0 +1,5 @@
+"""`python -m embedcache` is the command `embedcache`."""
+
+from embedcache.cli import main
+
+main()

@@ -1,0 +1,41 @@
+"""A file is whole or as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from embedcache.durable import clear_partial, write_file
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "file.json"
+    write_file(file, b"one")
+    write_file(file, b"two")
+    assert file.read_bytes() == b"two"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file.json"
+    write_file(file, b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_file(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_a_killed_writer_left_is_cleared_and_counted(tmp_path: Path) -> None:
+    write_file(tmp_path / "node" / "kept", b"kept")
+    (tmp_path / "node" / "kept.12ab34cd.partial").write_bytes(b"half")
+    assert clear_partial(tmp_path) == 1
+    assert [path.name for path in (tmp_path / "node").iterdir()] == ["kept"]

@@ -1,0 +1,95 @@
+"""Strict reading and canonical writing of frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedcache.errors import PathMissingError, SchemaError
+from embedcache.schema import canonical_json, from_plain, plain, read_toml, sha256_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    inner: Inner
+    count: int = 1
+    kind: Literal["a", "b"] = "a"
+    classes: Literal["shared"] | tuple[str, ...] = "shared"
+    pair: tuple[int, int] = (0, 0)
+    table: dict[str, int] = field(default_factory=dict)
+    parent: str | None = None
+
+
+GOOD = {"inner": {"rate": 0.5, "names": ["x"]}, "count": 2, "classes": ["u", "v"], "pair": [1, 2]}
+
+REFUSED = [
+    ("an unknown key", {"inner": {"rate": 1.0, "raet": 1}}, "inner.raet", "is unknown"),
+    ("a missing key", {"inner": {}}, "inner.rate", "is missing"),
+    ("text for a number", {"inner": {"rate": "1"}}, "inner.rate", "not a number"),
+    ("true for a whole number", {"inner": {"rate": 1.0}, "count": True}, "count", "whole number"),
+    ("a fraction for a whole number", {"inner": {"rate": 1.0}, "count": 1.5}, "count", "whole"),
+    ("a word that is no choice", {"inner": {"rate": 1.0}, "kind": "c"}, "kind", "not one of 'a'"),
+    ("three for a pair", {"inner": {"rate": 1.0}, "pair": [1, 2, 3]}, "pair", "3 entries, not 2"),
+    ("text inside a list of text", {"inner": {"rate": 1, "names": [1]}}, "inner.names[0]", "text"),
+    ("a list for a table", {"inner": []}, "inner", "not a table"),
+]
+
+
+def test_a_dataclass_survives_the_way_to_json_and_back() -> None:
+    value = from_plain(Outer, GOOD, where="test")
+    assert value.classes == ("u", "v")
+    assert from_plain(Outer, plain(value), where="test") == value
+
+
+def test_a_whole_number_is_read_as_a_float_where_a_float_is_asked() -> None:
+    value = from_plain(Inner, {"rate": 1}, where="test")
+    assert type(value.rate) is float
+
+
+@pytest.mark.parametrize(
+    ("_name", "given", "path", "problem"), REFUSED, ids=[r[0] for r in REFUSED]
+)
+def test_what_does_not_fit_is_refused_with_its_path(
+    _name: str, given: object, path: str, problem: str
+) -> None:
+    with pytest.raises(SchemaError) as caught:
+        from_plain(Outer, given, where="file.toml")
+    assert caught.value.path == path
+    assert problem in str(caught.value)
+    assert str(caught.value).startswith("file.toml: ")
+
+
+def test_canonical_json_sorts_keys_and_drops_spaces() -> None:
+    assert canonical_json({"b": (1, 2.5), "a": "é"}) == b'{"a":"\\u00e9","b":[1,2.5]}'
+
+
+def test_canonical_json_refuses_what_json_lacks() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json({"a": float("nan")})
+
+
+@given(st.dictionaries(st.text(), st.integers()), st.randoms())
+def test_the_hash_does_not_depend_on_the_order_of_keys(content, random) -> None:
+    items = list(content.items())
+    random.shuffle(items)
+    assert sha256_json(dict(items)) == sha256_json(content)
+
+
+def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PathMissingError, match="absent"):
+        read_toml(Inner, tmp_path / "absent.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("rate = ")
+    with pytest.raises(SchemaError, match=r"broken\.toml.*not valid TOML"):
+        read_toml(Inner, broken)
