@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from embedcache.cohorts.cohort import Cohort as Cohort
     from embedcache.contract import Contract as Contract
     from embedcache.contract import Preprocessing as Preprocessing
+    from embedcache.reporting.report import report as report
 
 _PLACES = {
     "Cohort": "embedcache.cohorts.cohort",
     "Contract": "embedcache.contract",
     "Preprocessing": "embedcache.contract",
+    "report": "embedcache.reporting.report",
 }
 
 

@@ -167,3 +167,31 @@ class LeakError(BadInputError):
             f"{len(self.clusters)} patient clusters lie in two folds of one repeat "
             f"(clusters {listed(self.clusters)}); split by cluster, not by image"
         )
+
+
+@dataclass(eq=False)
+class NotAReportError(BadInputError):
+    """A report would replace a file that is none."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.path)!r} exists and is no embedcache report, so it stays as it is; "
+            f"name another file with --out"
+        )
+
+
+@dataclass(eq=False)
+class OtherProtocolError(BadInputError):
+    """Results folders that one report should show were judged differently."""
+
+    first: Path
+    other: Path
+    difference: str
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.first)!r} and {str(self.other)!r} differ in {self.difference}, so their "
+            f"numbers cannot stand side by side; report them apart"
+        )

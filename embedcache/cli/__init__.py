@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from embedcache.cli.report import report
 from embedcache.errors import EmbedcacheError
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(report)
 
 
 def main() -> None:

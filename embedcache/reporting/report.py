@@ -1,0 +1,26 @@
+"""The verb: results folders in, one HTML page out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def report(results: Sequence[Path], out: Path) -> Path:
+    """Write the report of one or several results folders of one protocol.
+
+    Comparisons that are missing or older than the metrics are computed first. A report that
+    embedcache made is replaced; any other file is left alone.
+
+    Args:
+        results: folders that `probe`, `evaluate` or another arm wrote.
+        out: the HTML file.
+
+    Returns:
+        `out`.
+
+    Raises:
+        NotAReportError: if `out` exists and is no report of ours.
+        OtherProtocolError: if the folders do not share folds, classes and cohorts.
+    """
+    raise NotImplementedError
