@@ -195,3 +195,126 @@ class OtherProtocolError(BadInputError):
             f"{str(self.first)!r} and {str(self.other)!r} differ in {self.difference}, so their "
             f"numbers cannot stand side by side; report them apart"
         )
+
+
+@dataclass(eq=False)
+class LinkInvalidError(BadInputError):
+    """A link between near-duplicates is no pair of digests."""
+
+    where: str
+    found: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: {self.found!r} is no pair of image digests (64 hex digits each); "
+            f"`embedcache cohorts inspect … --links FILE` writes such a file"
+        )
+
+
+@dataclass(eq=False)
+class ClassUnknownError(BadInputError):
+    """Classes were asked for that no training image carries."""
+
+    classes: tuple[str, ...]
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"no training image is labelled {listed(self.classes)}; "
+            f"choose among {', '.join(self.found)}"
+        )
+
+
+@dataclass(eq=False)
+class TooFewClassesError(BadInputError):
+    """Fewer than two classes are left to tell apart."""
+
+    rule: str
+    chosen: tuple[str, ...]
+    cohorts: dict[str, tuple[str, ...]]
+
+    def __str__(self) -> str:
+        have = "; ".join(f"{name} has {', '.join(has)}" for name, has in self.cohorts.items())
+        return (
+            f"classes {self.rule!r} leave {', '.join(self.chosen) or 'none'}, and two are needed "
+            f"({have}); name classes with --classes, or merge them in the cohort files"
+        )
+
+
+@dataclass(eq=False)
+class TooFewPatientsError(BadInputError):
+    """A class has too few patient clusters to be trained on and tested in every fold."""
+
+    class_: str
+    clusters: int
+    folds: int
+    enough: tuple[str, ...]
+
+    def __str__(self) -> str:
+        problem = (
+            f"class {self.class_!r} has {self.clusters} patient clusters, too few for "
+            f"{self.folds} folds"
+        )
+        mends = []
+        if self.clusters >= 3 and self.clusters != self.folds:
+            mends.append(f"use --folds {self.clusters}")
+        if len(self.enough) >= 2:
+            mends.append(f"leave the class out: --classes {','.join(self.enough)!r}")
+        return f"{problem}; {', or '.join(mends) or 'add patients'}"
+
+
+@dataclass(eq=False)
+class NoResultsError(BadInputError):
+    """A folder was named as results, and is none."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.path)!r} is no results folder (it has no protocol.json); "
+            "name one that probe or evaluate wrote"
+        )
+
+
+@dataclass(eq=False)
+class NewerResultsError(BadInputError):
+    """A results folder was written by a newer embedcache."""
+
+    path: Path
+    version: int
+    known: int
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.path)!r} has results format version {self.version}, this embedcache reads "
+            f"up to {self.known}; upgrade with: pip install --upgrade embedcache-bench"
+        )
+
+
+@dataclass(eq=False)
+class ProtocolDiffersError(BadInputError):
+    """A results folder was made under another protocol than the one asked for."""
+
+    path: Path
+    field: str
+    kept: str
+    asked: str
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.path)!r} was made with {self.field} = {self.kept}, not {self.asked}; "
+            "name another folder with --out, or ask for the same"
+        )
+
+
+@dataclass(eq=False)
+class PredictionsFileError(FailedWorkError):
+    """A Parquet file of a results folder is damaged, or not ours."""
+
+    path: Path
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.path)!r} {self.problem}; delete it and run the command that wrote it again"
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import LeakError
+from embedcache.errors import LeakError, TooFewPatientsError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -36,3 +39,123 @@ class Folds:
         leaking = (self.fold != self.fold[first][self.cluster]).any(axis=1)
         if leaking.any():
             raise LeakError(clusters=tuple(np.unique(self.cluster[leaking]).tolist()))
+
+    @property
+    def sha256(self) -> str:
+        """Of all but strata: shapes, then little-endian bytes; 64 hex digits."""
+        columns = (
+            self.image.astype("u1"),
+            self.label.astype("<i2"),
+            self.cluster.astype("<i8"),
+            self.fold.astype("i1"),
+        )
+        total = hashlib.sha256(b"embedcache folds 1")
+        for column in columns:
+            total.update(f"{column.shape}".encode("ascii"))
+            total.update(np.ascontiguousarray(column).tobytes())
+        return total.hexdigest()
+
+
+def draw_folds(
+    image: NDArray[np.uint8],
+    label: NDArray[np.int16],
+    cluster: NDArray[np.int64],
+    strata: Mapping[str, NDArray[np.str_]],
+    *,
+    classes: Sequence[str],
+    folds: int,
+    seed: int,
+) -> Folds:
+    """Draw one repeat of patient-cluster folds.
+
+    Args:
+        image: distinct digests, ascending, (n, 32) uint8.
+        label: index into `classes`, (n,) int16.
+        cluster: numbered from 0 by smallest digest, (n,) int64.
+        strata: text values by name, (n,) str each.
+        classes: names of the classes.
+        folds: how many.
+        seed: of the shuffle.
+
+    Raises:
+        TooFewPatientsError: if a class has fewer patient clusters than folds, or a fold would
+            leave a class fewer than two clusters to train on (inner folds part them again).
+    """
+    clusters = np.array([len(np.unique(cluster[label == k])) for k in range(len(classes))])
+    if clusters.min() < max(folds, 3):
+        raise _too_few(classes, clusters, folds)
+    fold = assign_folds(label, cluster, folds=folds, seed=seed)[cluster].astype(np.int8)
+    for tested in range(folds):
+        train = fold != tested
+        left = [len(np.unique(cluster[train & (label == k)])) for k in range(len(classes))]
+        if min(left) < 2:
+            raise _too_few(classes, clusters, folds)
+    return Folds(
+        image=image, label=label, cluster=cluster, fold=fold[:, np.newaxis], strata=dict(strata)
+    )
+
+
+def assign_folds(
+    label: NDArray[np.int16], cluster: NDArray[np.int64], *, folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Give every cluster a fold by the greedy rule of statistics.md section 5.
+
+    Clusters are shuffled by seed, stably sorted by their greatest share of any class, and each
+    goes to the fold that adds least to the sum of squared loads (class shares, image share, half
+    the patient share). Loads are whole numbers, so that a tie is a tie and every machine draws the
+    same folds; a tie goes to the fold filled first. Folds are numbered by their smallest cluster.
+
+    Args:
+        label: class of each row, (n,) int16.
+        cluster: numbered from 0 by smallest digest without gaps, (n,) int64.
+        folds: how many.
+        seed: of the shuffle.
+
+    Returns:
+        The fold of each cluster, (clusters,) int64.
+    """
+    amount = _amounts(label, cluster)
+    total = amount.sum(axis=0)
+    order = np.random.default_rng(seed).permutation(len(amount))
+    share = (amount[:, :-2] / total[:-2]).max(axis=1)
+    order = order[np.argsort(-share[order], kind="stable")]
+    # A load is amount / total, for patients half of it. Adding a cluster to a fold adds twice
+    # load · share to the sum of squares, and a square that is the same for every fold.
+    scale = [*total[:-1].tolist(), 2 * int(total[-1])]
+    common = math.lcm(*scale)
+    weight = np.array([(common // part) ** 2 for part in scale], dtype=object)
+    load = np.zeros((folds, len(scale)), dtype=object)
+    fold = np.empty(len(amount), np.int64)
+    exact = amount.astype(object)
+    for index in order:
+        added = load @ (weight * exact[index])
+        fold[index] = int(np.argmin(added))
+        load[fold[index]] += exact[index]
+    return _numbered(fold)
+
+
+def _amounts(label: NDArray[np.int16], cluster: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count each cluster's images by class, its images, and itself, (clusters, c + 2) int64."""
+    _, present = np.unique(label, return_inverse=True)
+    size, classes = int(cluster.max()) + 1, int(present.max()) + 1
+    count = np.bincount(cluster * classes + present, minlength=size * classes)
+    count = count.reshape(size, classes)
+    return np.column_stack([count, count.sum(axis=1), np.ones(size, np.int64)])
+
+
+def _numbered(fold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number folds in the order in which clusters meet them."""
+    _, first, inverse = np.unique(fold, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def _too_few(
+    classes: Sequence[str], clusters: NDArray[np.int64], folds: int
+) -> TooFewPatientsError:
+    worst = int(clusters.argmin())
+    enough = tuple(
+        name for name, count in zip(classes, clusters, strict=True) if count >= max(folds, 3)
+    )
+    return TooFewPatientsError(
+        class_=classes[worst], clusters=int(clusters[worst]), folds=folds, enough=enough
+    )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
+
+from embedcache.errors import SchemaError
+from embedcache.protocol.links import is_digest
 
 #: Inverse penalties C of the logistic regression, from strong to weak; every third of a decade
 #: where the optimum lies for features of 512 to 2,048 dimensions, wider outside.
@@ -18,10 +22,18 @@ class Tuning:
         inner_folds: patient-grouped folds of the outer training set.
         grid: values tried, in order from strong to weak penalty; pooled log loss decides, ties
             to the smaller.
+
+    Raises:
+        SchemaError: if a value makes no sense, with its path.
     """
 
     inner_folds: int = 3
     grid: tuple[float, ...] = GRID
+
+    def __post_init__(self) -> None:
+        _demand(self.inner_folds >= 2, "tuning.inner_folds", "must be at least 2")
+        rising = all(a < b for a, b in pairwise((0.0, *self.grid)))
+        _demand(len(self.grid) > 0 and rising, "tuning.grid", "must hold rising positive numbers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +49,9 @@ class Protocol:
         seed: of the folds.
         links: pairs of hex digests that are near-duplicates: one cluster.
         tuning: inner selection.
+
+    Raises:
+        SchemaError: if a value makes no sense, with its path.
     """
 
     train: str
@@ -46,3 +61,17 @@ class Protocol:
     seed: int = 0
     links: tuple[tuple[str, str], ...] = ()
     tuning: Tuning = field(default_factory=Tuning)
+
+    def __post_init__(self) -> None:
+        cohorts = (self.train, *self.external)
+        _demand(len(set(cohorts)) == len(cohorts), "external", "names a cohort twice")
+        _demand(2 <= self.folds <= 127, "folds", "must lie between 2 and 127")
+        _demand(self.seed >= 0, "seed", "must not be negative")
+        for index, pair in enumerate(self.links):
+            digests = all(is_digest(digest) for digest in pair)
+            _demand(digests, f"links[{index}]", "is no pair of image digests, 64 hex digits each")
+
+
+def _demand(holds: bool, path: str, problem: str) -> None:
+    if not holds:
+        raise SchemaError("the protocol", path, problem)
