@@ -318,3 +318,75 @@ class PredictionsFileError(FailedWorkError):
         return (
             f"{str(self.path)!r} {self.problem}; delete it and run the command that wrote it again"
         )
+
+
+@dataclass(eq=False)
+class WorkerDiedError(FailedWorkError):
+    """A worker process was killed from outside."""
+
+    def __str__(self) -> str:
+        return (
+            "a worker process was killed, most often for want of memory; what was finished is "
+            "kept, and the same command with --workers 1 needs the least"
+        )
+
+
+@dataclass(eq=False)
+class NotConvergedError(FailedWorkError):
+    """A fit did not reach its optimum, so that its numbers would depend on where it stopped."""
+
+    encoder: str
+    training: str
+    c: float
+    iterations: int
+
+    def __str__(self) -> str:
+        return (
+            f"the probe of {self.encoder or 'the encoder'} ({self.training}, C = {self.c:g}) has "
+            f"not converged after {self.iterations:,} iterations; take this C out of the grid "
+            f"(tuning.grid in --protocol), or leave the encoder out"
+        )
+
+
+@dataclass(eq=False)
+class IncompleteFeaturesError(BadInputError):
+    """An encoder has not seen all images that would be judged."""
+
+    encoder: str
+    missing: int
+    cohorts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} has no features yet of {self.missing:,} images of "
+            f"{' and '.join(self.cohorts)}; finish it with `embedcache extract STORE --cohort … "
+            f"--encoder {self.encoder}`, which goes on from where it stopped"
+        )
+
+
+@dataclass(eq=False)
+class NothingToJudgeError(BadInputError):
+    """A cohort has no image left that could be judged."""
+
+    cohort: str
+    left_out: dict[str, int]
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        return f"no image of {self.cohort!r} is left to judge ({reasons or 'it has no rows'})"
+
+
+@dataclass(eq=False)
+class OtherUnitsError(BadInputError):
+    """A results folder holds predictions of an encoder that were made from something else."""
+
+    folder: Path
+    arm: str
+    encoder: str
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.folder)!r} holds {self.arm} predictions of {self.encoder} that were made "
+            f"from other features or by another version; give another --out, or delete "
+            f"predictions/{self.arm}/{self.encoder} there"
+        )
