@@ -12,12 +12,22 @@ if TYPE_CHECKING:
     from embedcache.cohorts.cohort import Cohort as Cohort
     from embedcache.contract import Contract as Contract
     from embedcache.contract import Preprocessing as Preprocessing
+    from embedcache.encoders.resolve import load_encoder as load_encoder
+    from embedcache.encoders.spec import EncoderSpec as EncoderSpec
+    from embedcache.evaluation.compare import compare as compare
+    from embedcache.evaluation.evaluate import evaluate as evaluate
+    from embedcache.evaluation.foreign import evaluate_table as evaluate_table
     from embedcache.reporting.report import report as report
 
 _PLACES = {
     "Cohort": "embedcache.cohorts.cohort",
     "Contract": "embedcache.contract",
     "Preprocessing": "embedcache.contract",
+    "EncoderSpec": "embedcache.encoders.spec",
+    "compare": "embedcache.evaluation.compare",
+    "evaluate": "embedcache.evaluation.evaluate",
+    "evaluate_table": "embedcache.evaluation.foreign",
+    "load_encoder": "embedcache.encoders.resolve",
     "report": "embedcache.reporting.report",
 }
 

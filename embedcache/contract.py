@@ -8,7 +8,7 @@ from typing import Literal
 from embedcache.schema import sha256_json
 
 Fit = Literal["squash", "pad-square", "long-side", "centre-crop"]
-Resample = Literal["nearest", "bilinear", "bicubic"]
+Resample = Literal["nearest", "box", "bilinear", "bicubic"]
 Colour = Literal["grey", "rgb"]
 Precision = Literal["fp32", "bf16", "fp16"]
 StoredDtype = Literal["float32", "float16"]
@@ -37,7 +37,8 @@ class Preprocessing:
             with black to a centred square; `long-side` resizes the longer side, then pads right
             and bottom; `centre-crop` resizes the shorter side to `height / crop`, then crops.
         resample: the filter of PIL's resize, antialiased.
-        crop: share of the shorter side that `centre-crop` keeps; 1 for the other fits.
+        crop: share of each side that is kept: `centre-crop` and `squash` resize to the size
+            divided by it, rounded down, then crop the centre; 1 for the other fits.
         mean: subtracted after division by 255, one value a channel (R, G, B or grey).
         std: divided by, likewise.
     """

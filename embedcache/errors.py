@@ -390,3 +390,137 @@ class OtherUnitsError(BadInputError):
             f"from other features or by another version; give another --out, or delete "
             f"predictions/{self.arm}/{self.encoder} there"
         )
+
+
+@dataclass(eq=False)
+class TruncatedAllowedError(BadInputError):
+    """PIL was told, process-wide, to fill truncated images with grey."""
+
+    def __str__(self) -> str:
+        return (
+            "a package in this process set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, which turns "
+            "truncated images into half-grey ones without a word; set it to False"
+        )
+
+
+@dataclass(eq=False)
+class VariantUnknownError(BadInputError):
+    """An encoder has no such variant."""
+
+    encoder: str
+    variant: str
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} has no variant @{self.variant}; "
+            f"choose among {', '.join(f'@{name}' for name in self.found)}"
+        )
+
+
+@dataclass(eq=False)
+class WeightsMissingError(BadInputError):
+    """The weights that an encoder needs are not on this machine."""
+
+    encoder: str
+    reason: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.encoder} has no weights to run with: {self.reason}; {self.mend}"
+
+
+@dataclass(eq=False)
+class WeightsUnwantedError(BadInputError):
+    """Weights were named for an encoder that cannot take them."""
+
+    encoder: str
+    weights: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.encoder} does not take ={self.weights}; {self.mend}"
+
+
+@dataclass(eq=False)
+class WeightsUnreadableError(BadInputError):
+    """A file holds no weights that can be read without running its code."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no weights can be read from {self.file}: {self.reason}; fetch the file again"
+
+
+@dataclass(eq=False)
+class WeightsChangedError(FailedWorkError):
+    """A weight file is no longer the one that the contract names."""
+
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.file} changed while the command ran; run it again once the file rests"
+
+
+@dataclass(eq=False)
+class WeightsMismatchError(BadInputError):
+    """A weight file belongs to another network."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    looks_like: str
+    encoder: str = "this network"
+    file: str = "the file"
+
+    def __str__(self) -> str:
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "misshapen": self.misshapen,
+        }
+        found = "; ".join(
+            f"{len(keys)} {kind} ({listed(keys)})" for kind, keys in kinds.items() if keys
+        )
+        return (
+            f"{self.file} does not fit {self.encoder}: {found}; "
+            f"it looks like {self.looks_like}; give {self.encoder}=PATH the file made for it"
+        )
+
+
+@dataclass(eq=False)
+class PreprocessingUnknownError(BadInputError):
+    """A library's preprocessing for an architecture has no counterpart here."""
+
+    encoder: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.encoder} cannot be used: {self.problem}; choose another encoder"
+
+
+@dataclass(eq=False)
+class EncoderOutputError(FailedWorkError):
+    """A network gives something else than one vector of the promised length for each image."""
+
+    encoder: str
+    expected: tuple[int, ...]
+    found: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} gave an array of shape {self.found} where its contract promises "
+            f"{self.expected}; report it to whoever wrote the encoder"
+        )
+
+
+@dataclass(eq=False)
+class DeviceMissingError(BadInputError):
+    """A device was named that this machine, or this build of torch, does not have."""
+
+    device: str
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"there is no device {self.device!r} here; choose one of {', '.join(self.found)}"

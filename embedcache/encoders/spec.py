@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from embedcache.contract import Contract
+from embedcache.contract import Contract, Precision, Preprocessing
+from embedcache.encoders.weights import WeightSource
+from embedcache.errors import VariantUnknownError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+    from torch import Tensor, nn
+
+#: Variants that every network has: the forward pass in half precision (autocast).
+PRECISIONS: dict[str, Precision] = {"bf16": "bf16", "fp16": "fp16"}
 
 
 class Encoder(Protocol):
@@ -37,3 +45,95 @@ class Encoder(Protocol):
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalise, run, pool: (b, channels, height, width) uint8 -> (b, dim) float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """What a variant changes of its encoder; None where it changes nothing."""
+
+    preprocessing: Preprocessing | None = None
+    pooling: str | None = None
+    dim: int | None = None
+    build: Callable[[dict[str, Tensor]], nn.Module] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderSpec:
+    """An image network with its preprocessing and pooling, before any weight is read.
+
+    Attributes:
+        name: what it is asked for by.
+        dim: length of its vector.
+        architecture: the network, such as `timm:tf_efficientnet_lite0`.
+        code: raised whenever `build` comes to give other numbers for the same weights.
+        preprocessing: how a picture becomes a tensor.
+        pooling: how tokens or maps become one vector.
+        build: makes the network from a checkpoint's tensors, strictly; its forward takes the
+            normalised (b, c, h, w) float32 and gives (b, dim).
+        sources: where its weights lie, first choice first.
+        untrained: a checkpoint that nobody trained, from a seed; None where `=random` is refused.
+        variants: what each of its own variants changes; precisions come on top.
+        licence: of the weights: SPDX name or the licence's own; empty if not known.
+        citation: how to cite it; empty if not known.
+        pretraining: the data sets it was trained on.
+        notes: what whoever uses it must know.
+    """
+
+    name: str
+    dim: int
+    architecture: str
+    preprocessing: Preprocessing
+    pooling: str
+    build: Callable[[dict[str, Tensor]], nn.Module]
+    code: str = "1"
+    sources: tuple[WeightSource, ...] = ()
+    untrained: Callable[[int], dict[str, Tensor]] | None = None
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    licence: str = ""
+    citation: str = ""
+    pretraining: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def varied(self, name: str) -> EncoderSpec:
+        """The encoder with one of its own variants applied.
+
+        Raises:
+            VariantUnknownError: if it has no such variant.
+        """
+        if name not in self.variants:
+            raise VariantUnknownError(self.name, name, (*self.variants, *PRECISIONS))
+        variant = self.variants[name]
+        return replace(
+            self,
+            preprocessing=variant.preprocessing or self.preprocessing,
+            pooling=variant.pooling or self.pooling,
+            dim=variant.dim or self.dim,
+            build=variant.build or self.build,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArithmeticSpec:
+    """An encoder without weights: arithmetic on the pixels that needs no torch and no device.
+
+    Attributes:
+        name: what it is asked for by.
+        dim: length of its vector.
+        architecture: names the arithmetic.
+        code: raised whenever `compute` comes to give other numbers.
+        preprocessing: how a picture becomes an array.
+        pooling: how the array becomes one vector.
+        compute: (b, c, h, w) uint8 -> (b, dim) float32.
+        licence: always ours.
+        citation: how to cite it; empty if not known.
+    """
+
+    name: str
+    dim: int
+    architecture: str
+    preprocessing: Preprocessing
+    pooling: str
+    compute: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    code: str = "1"
+    licence: str = "Apache-2.0"
+    citation: str = ""
