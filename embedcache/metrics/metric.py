@@ -1,4 +1,9 @@
-"""A metric: a number from confusion counts or from probabilities, for many draws at once."""
+"""A metric: a number from confusion counts or from probabilities, for many draws at once.
+
+The *class set* of evaluated rows is the classes that occur in them (statistics.md section 2). A
+prediction outside it is an error of its true class, so a table of counts has a row for each class
+of the set, and the same classes as its first columns; further columns hold what lies outside.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +27,8 @@ class CountMetric:
         title: as people write it, `Macro-F1`.
         scale: of its interval.
         better: whether more or less of it is better.
-        from_confusion: (…, c, c) counts, rows true and columns predicted -> (…,) values; NaN where
-            undefined. Callers have already reduced the classes to those that occur.
+        from_confusion: (…, k, m) counts, m >= k, rows true and columns predicted -> (…,) values;
+            NaN where a class of the set has no images.
     """
 
     name: str
@@ -34,13 +39,34 @@ class CountMetric:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClassMetric:
+    """A metric of the confusion counts that has a value for each class.
+
+    Attributes:
+        name, title, scale, better: as in `CountMetric`.
+        counts: which images of a class it rests on: those that are of it (`true`), those
+            predicted as it (`predicted`), or both (`either`).
+        from_confusion: (…, k, m) counts, as in `CountMetric` -> (…, k) values; NaN where undefined.
+    """
+
+    name: str
+    title: str
+    scale: Scale
+    better: Literal["higher", "lower"]
+    counts: Literal["true", "predicted", "either"]
+    from_confusion: FromConfusion
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreMetric:
     """A metric of the class probabilities.
 
     Attributes:
         name, title, scale, better: as in `CountMetric`.
-        from_scores: probability (n, c), label (n,), weight (draws, n) -> (draws,) values; NaN
-            where undefined.
+        from_scores: probability (n, c), label (n,), weight (draws, n) -> (draws,) values over the
+            classes that occur in `label`; NaN where one of them has no weight.
+        leave_one_out: the same without each patient cluster in turn, where that has a faster way
+            than a weight of zero; None where it has not.
     """
 
     name: str
@@ -48,13 +74,14 @@ class ScoreMetric:
     scale: Scale
     better: Literal["higher", "lower"]
     from_scores: FromScores
+    leave_one_out: LeaveOneOut | None = None
 
 
 Metric = CountMetric | ScoreMetric
 
 
 class FromConfusion(Protocol):
-    """See `CountMetric.from_confusion`."""
+    """See `CountMetric.from_confusion` and `ClassMetric.from_confusion`."""
 
     def __call__(self, confusion: Floats) -> Floats:
         """Value of each table of counts."""
@@ -65,3 +92,12 @@ class FromScores(Protocol):
 
     def __call__(self, probability: Floats, label: NDArray[np.int16], weight: Floats) -> Floats:
         """Value under each draw's weights."""
+
+
+class LeaveOneOut(Protocol):
+    """See `ScoreMetric.leave_one_out`."""
+
+    def __call__(
+        self, probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
+    ) -> Floats:
+        """Value without each of the clusters, numbered 0 to C - 1: (C,)."""
