@@ -524,3 +524,37 @@ class DeviceMissingError(BadInputError):
 
     def __str__(self) -> str:
         return f"there is no device {self.device!r} here; choose one of {', '.join(self.found)}"
+
+
+@dataclass(eq=False)
+class CohortTwiceError(BadInputError):
+    """Two cohorts of one run have the same name."""
+
+    cohort: str
+
+    def __str__(self) -> str:
+        return (
+            f"two cohorts are called {self.cohort!r}; "
+            f"name them apart: --cohort NAME={self.cohort}:PLACE"
+        )
+
+
+@dataclass(eq=False)
+class CohortNameTakenError(BadInputError):
+    """Two cohorts of one command have one name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"two cohorts are called {self.name!r}; give one another name: NAME=KIND:PLACE"
+
+
+@dataclass(eq=False)
+class FileInTheWayError(BadInputError):
+    """A file that would be written exists, and nothing is overwritten unasked."""
+
+    what: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.what} {str(self.path)!r} exists already; delete it or choose another name"

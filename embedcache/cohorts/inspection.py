@@ -122,16 +122,18 @@ class CohortInspection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SharedImages:
-    """Byte-identical images in two cohorts.
+class Overlap:
+    """What two cohorts share.
 
     Attributes:
         cohorts: their names.
-        images: distinct images that both hold.
+        images: distinct byte-identical images that both hold.
+        patients: that both name, if their patients share a namespace; else 0.
     """
 
     cohorts: tuple[str, str]
     images: int
+    patients: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,12 +159,12 @@ class Inspection:
 
     Attributes:
         cohorts: one by one, as given.
-        shared: identical images between cohorts; pairs of cohorts without any are left out.
+        shared: what cohorts have in common; two that share nothing are left out.
         near_pairs: near-duplicates between patients or cohorts: links for the protocol.
         near_within_patients: pairs of near-duplicates under one patient, who is one cluster anyway.
     """
 
     cohorts: tuple[CohortInspection, ...]
-    shared: tuple[SharedImages, ...]
+    shared: tuple[Overlap, ...]
     near_pairs: tuple[NearPair, ...]
     near_within_patients: int
