@@ -533,20 +533,7 @@ class CohortTwiceError(BadInputError):
     cohort: str
 
     def __str__(self) -> str:
-        return (
-            f"two cohorts are called {self.cohort!r}; "
-            f"name them apart: --cohort NAME={self.cohort}:PLACE"
-        )
-
-
-@dataclass(eq=False)
-class CohortNameTakenError(BadInputError):
-    """Two cohorts of one command have one name."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return f"two cohorts are called {self.name!r}; give one another name: NAME=KIND:PLACE"
+        return f"two cohorts are called {self.cohort!r}; name them apart: NAME={self.cohort}:PLACE"
 
 
 @dataclass(eq=False)
@@ -558,3 +545,233 @@ class FileInTheWayError(BadInputError):
 
     def __str__(self) -> str:
         return f"{self.what} {str(self.path)!r} exists already; delete it or choose another name"
+
+
+@dataclass(eq=False)
+class NotAStoreError(BadInputError):
+    """A path holds something, and it is no feature store."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.path)!r} exists and is no feature store; "
+            f"name a store that `embedcache extract` made, or a path where nothing is yet"
+        )
+
+
+@dataclass(eq=False)
+class NewerFormatError(BadInputError):
+    """A newer embedcache wrote the store."""
+
+    path: Path
+    found: int
+    known: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path.name} has store format version {self.found}, this embedcache reads "
+            f"versions up to {self.known}; upgrade it: pip install --upgrade embedcache-bench"
+        )
+
+
+@dataclass(eq=False)
+class DamagedStoreError(FailedWorkError):
+    """A part of a store is not what was written there."""
+
+    node: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.node} of the store is damaged ({self.problem}); `embedcache store verify` "
+            f"lists all damage; take the store from a copy, or extract into a new one"
+        )
+
+
+@dataclass(eq=False)
+class UnfinishedCohortError(FailedWorkError):
+    """A cohort is being replaced, or a killed command left it half replaced."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"cohort {self.name!r} of the store is not completely written; wait for a running "
+            f"`embedcache extract`, or run it again where it was killed"
+        )
+
+
+@dataclass(eq=False)
+class DamagedRowsError(FailedWorkError):
+    """Vectors that were written are gone or changed."""
+
+    feature: str
+    rows: tuple[int, ...]
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.rows)} vectors of {self.feature} are damaged ({self.problem}; rows "
+            f"{listed(self.rows)}); `embedcache extract` with the same cohorts and encoder "
+            f"encodes them again"
+        )
+
+
+@dataclass(eq=False)
+class RowsMissingError(BadInputError):
+    """Vectors are asked for that nobody has computed."""
+
+    feature: str
+    rows: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature} has no vector for {len(self.rows)} images (rows {listed(self.rows)}); "
+            f"run `embedcache extract` with this cohort and encoder first"
+        )
+
+
+@dataclass(eq=False)
+class AmbiguousNameError(BadInputError):
+    """A name fits several feature sets of a store."""
+
+    name: str
+    ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        choices = ", ".join(f"{self.name}#{feature_id}" for feature_id in self.ids)
+        return f"the store holds {len(self.ids)} feature sets {self.name!r}; choose {choices}"
+
+
+@dataclass(eq=False)
+class CohortDiffersError(BadInputError):
+    """A store has another cohort of that name."""
+
+    name: str
+    stored: int
+    shared: int
+    stored_reader: str
+    reader: str
+
+    def __str__(self) -> str:
+        return (
+            f"the store holds another cohort {self.name!r} (reader {self.stored_reader}, "
+            f"{self.stored} images, {self.shared} of them in the new one, reader {self.reader}); "
+            f"give the new one a name of its own: --cohort NAME={self.reader}:PLACE"
+        )
+
+
+@dataclass(eq=False)
+class UnusableNameError(BadInputError):
+    """A name cannot be a folder of a store on every system."""
+
+    what: str
+    name: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} {self.name!r} {self.problem}; use up to 64 letters, digits, "
+            f"'-', '_' and '.', the first a letter or digit"
+        )
+
+
+@dataclass(eq=False)
+class StratumTooFineError(BadInputError):
+    """A stratum has more values than codes."""
+
+    cohort: str
+    stratum: str
+    values: int
+    most: int
+
+    def __str__(self) -> str:
+        return (
+            f"stratum {self.stratum!r} of cohort {self.cohort!r} has {self.values} values, a store "
+            f"holds {self.most}; a stratum names groups, leave columns of single images out"
+        )
+
+
+@dataclass(eq=False)
+class StoreBusyError(FailedWorkError):
+    """Another process writes what this one wants to write."""
+
+    what: str
+    since: str
+
+    def __str__(self) -> str:
+        return (
+            f"another process writes {self.what} since {self.since or 'a moment ago'}; "
+            f"run this again when it has ended (a dead one on another machine counts as "
+            f"writing for two minutes)"
+        )
+
+
+@dataclass(eq=False)
+class LeaseLostError(FailedWorkError):
+    """Another process took over what this one was writing."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return (
+            f"another process took over {self.what} while this one stood still; "
+            f"what was written is kept, let the other one finish"
+        )
+
+
+@dataclass(eq=False)
+class StoreAccessError(FailedWorkError):
+    """The file system refused to read or write an object of a store."""
+
+    action: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the system refused to {self.action} {self.key} of the store ({self.reason}); "
+            f"mend that and run the same command again: what was finished is kept"
+        )
+
+
+@dataclass(eq=False)
+class VectorsUnusableError(FailedWorkError):
+    """An encoder gave vectors that cannot be stored."""
+
+    feature: str
+    rows: tuple[int, ...]
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature} gave unusable vectors ({self.problem}) for rows {listed(self.rows)}; "
+            f"check its weights, or use --precision fp32"
+        )
+
+
+@dataclass(eq=False)
+class RowsDifferError(FailedWorkError):
+    """Rows that are done would be replaced by other vectors."""
+
+    feature: str
+    rows: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature} already has other vectors for rows {listed(self.rows)}; "
+            f"they are kept: extract into a new store to compare the two"
+        )
+
+
+@dataclass(eq=False)
+class KeyUnusableError(BadInputError):
+    """The owner's key cannot be used; the message never holds it."""
+
+    place: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"the key for pseudonyms in {self.place} {self.problem}; {self.mend}"
