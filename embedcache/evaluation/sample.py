@@ -1,0 +1,121 @@
+"""The rows that one number is computed from, reduced to their own class set and clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache.evaluation.evaluand import Evaluand
+from embedcache.metrics.metric import CountMetric, Floats, Metric, ScoreMetric
+
+#: Weights of this many (cluster, image) pairs are held at once where a metric has no faster way.
+_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sample:
+    """Some rows of an evaluand; the class set comes first among its classes.
+
+    Attributes:
+        classes: the class set: classes that occur, k of them.
+        label: index into `classes`, (n,) int16.
+        cluster: 0 to C - 1, every number occurs, (n,) int64.
+        site: code of each cluster's site, (C,) int64.
+        sites: names of the sites, by code.
+        predicted: (K, n) int16; k and above: outside the class set.
+        probability: (K, n, c) float64, columns of the class set first, or None.
+        counts: confusion counts of each cluster, summed over K, (C, k, c) float64.
+    """
+
+    classes: tuple[str, ...]
+    label: NDArray[np.int16]
+    cluster: NDArray[np.int64]
+    site: NDArray[np.int64]
+    sites: tuple[str, ...]
+    predicted: NDArray[np.int16]
+    probability: NDArray[np.float64] | None
+    counts: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LeftOut:
+    """A metric of all rows, and without each cluster.
+
+    Attributes:
+        value: of all rows; NaN where undefined.
+        without: without each cluster in turn, (C,) float64; NaN where undefined.
+    """
+
+    value: float
+    without: Floats
+
+
+def sample(evaluand: Evaluand, rows: NDArray[np.bool_] | None = None) -> Sample:
+    """Take the rows of a stratum, or all; (n,) bool, at least one of them."""
+    taken = np.ones(len(evaluand.label), bool) if rows is None else rows
+    clusters, cluster = np.unique(evaluand.cluster[taken], return_inverse=True)
+    sites, site = np.unique(evaluand.site[clusters], return_inverse=True)
+    present = np.unique(evaluand.label[taken])
+    order = np.concatenate([present, np.setdiff1d(np.arange(len(evaluand.classes)), present)])
+    place = np.argsort(order).astype(np.int16)
+    label, predicted = place[evaluand.label[taken]], place[evaluand.predicted[:, taken]]
+    probability = evaluand.probability
+    return Sample(
+        classes=tuple(evaluand.classes[index] for index in present),
+        label=label,
+        cluster=cluster,
+        site=site,
+        sites=tuple(sites.tolist()),
+        predicted=predicted,
+        probability=None if probability is None else probability[:, taken][..., order],
+        counts=_counts(cluster, label, predicted, (len(clusters), len(present), len(order))),
+    )
+
+
+def leave_one_out(metric: Metric, drawn: Sample) -> LeftOut | None:
+    """A metric of the sample and without each cluster; None where it needs probabilities."""
+    if isinstance(metric, CountMetric):
+        return leave_counts_out(metric, drawn.counts)
+    if drawn.probability is None:
+        return None
+    models = [_leave_scores_out(metric, drawn, model) for model in drawn.probability]
+    return LeftOut(
+        value=float(np.mean([model.value for model in models])),
+        without=np.mean([model.without for model in models], axis=0),
+    )
+
+
+def leave_counts_out(metric: CountMetric, counts: Floats) -> LeftOut:
+    """A count metric of the sum of (C, k, c) counts, and without each cluster's."""
+    total = counts.sum(axis=0)
+    return LeftOut(
+        value=float(metric.from_confusion(total)),
+        without=metric.from_confusion(total - counts),
+    )
+
+
+def _counts(
+    cluster: NDArray[np.int64],
+    label: NDArray[np.int16],
+    predicted: NDArray[np.int16],
+    shape: tuple[int, int, int],
+) -> Floats:
+    cells = np.ravel_multi_index((cluster, label, predicted), shape)
+    counted = np.bincount(cells.ravel(), minlength=int(np.prod(shape)))
+    return counted.reshape(shape).astype(np.float64)
+
+
+def _leave_scores_out(metric: ScoreMetric, drawn: Sample, probability: Floats) -> LeftOut:
+    everyone = np.ones((1, len(drawn.label)))
+    value = float(metric.from_scores(probability, drawn.label, everyone)[0])
+    if metric.leave_one_out is not None:
+        return LeftOut(
+            value=value, without=metric.leave_one_out(probability, drawn.label, drawn.cluster)
+        )
+    clusters = np.arange(len(drawn.site))
+    parts = np.array_split(clusters, -(-len(clusters) * len(drawn.label) // _BLOCK))
+    weights = ((drawn.cluster != part[:, None]).astype(np.float64) for part in parts)
+    left = [metric.from_scores(probability, drawn.label, weight) for weight in weights]
+    return LeftOut(value=value, without=np.concatenate(left))
