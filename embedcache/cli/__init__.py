@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
+from embedcache.cli.extract import extract
+from embedcache.cli.quickstart import quickstart
 from embedcache.cli.report import report
 from embedcache.errors import EmbedcacheError
 
@@ -16,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(quickstart)
+app.command()(extract)
 app.command()(report)
 
 
@@ -23,21 +30,29 @@ def main() -> None:
     """Run one command; an error of ours becomes one sentence and its exit code."""
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop)
     try:
         app(args=arguments)
     except EmbedcacheError as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        _say(f"error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo(
-            "stopped; what was finished is kept, the same command goes on from there", err=True
-        )
-        sys.exit(130)
-    except Exception as error:  # a defect of ours: say so in a line, the traceback on request
+    except Exception as error:  # a defect of ours: said in a line, with its place on request
         if debug:
             raise
-        typer.echo(f"error: {type(error).__name__}: {error}", err=True)
-        typer.echo("this is a defect in embedcache; --debug shows where", err=True)
+        _say(f"error: {type(error).__name__}: {error}")
+        _say("this is a defect in embedcache; --debug shows where")
         sys.exit(1)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """On Ctrl-C, or when a scheduler ends the job: unwind, so that leases write what they hold."""
+    signal.signal(number, signal.SIG_DFL)  # a second one means it
+    _say("stopping; what is finished is kept, and the same command goes on from there")
+    sys.exit(128 + number)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -13,7 +13,9 @@ def _expand(value: Path | None) -> Path | None:
     return None if value is None else value.expanduser()
 
 
-Store = Annotated[Path, typer.Argument(help="The feature store.", callback=_expand)]
+Store = Annotated[
+    Path, typer.Argument(metavar="STORE", help="The feature store.", callback=_expand)
+]
 Cohorts = Annotated[
     list[str],
     typer.Option("--cohort", help="[NAME=]KIND:PLACE or [NAME=]FILE.toml; repeat for more."),

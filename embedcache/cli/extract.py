@@ -1,0 +1,148 @@
+"""`embedcache extract`: bring a feature store up to date."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedcache.cli.arguments import Cohorts, DryRun, Encoders, Json, Store, split_commas
+
+if TYPE_CHECKING:
+    from embedcache.extraction.extract import Extraction
+    from embedcache.extraction.plan import PlannedEncoder
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str, typer.Option(help="fp32, or the variants bf16 and fp16.")]
+BatchSize = Annotated[str, typer.Option(help="auto, or images a batch in a first run.")]
+Workers = Annotated[str, typer.Option(help="auto, or how many threads read and decode.")]
+AllowFailures = Annotated[
+    bool, typer.Option("--allow-failures", help="Exit with 0 although images failed.")
+]
+
+
+def extract(
+    store: Store,
+    cohort: Cohorts,
+    encoder: Encoders,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: BatchSize = "auto",
+    workers: Workers = "auto",
+    allow_failures: AllowFailures = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Encode whatever images the store lacks, once, for every encoder.
+
+    Example: embedcache extract store.zarr --cohort spain=fetal-planes-db:FOLDER
+    --encoder efficientnet-lite0,pixels
+    """
+    from embedcache.cli.show import progress_bars
+    from embedcache.extraction.extract import BATCH
+    from embedcache.extraction.extract import extract as run
+    from embedcache.extraction.plan import plan
+
+    references = [_with_precision(name, precision) for name in split_commas(encoder)]
+    with progress_bars() as progress:
+        settings = {
+            "device": device,
+            "batch": _number("--batch-size", batch_size) or BATCH,
+            "workers": _number("--workers", workers),
+            "progress": progress,
+        }
+        if dry_run:
+            planned = plan(store, cohort, references, **settings)  # type: ignore[arg-type]  # a dict of mixed values
+        else:
+            done = run(store, cohort, references, **settings)  # type: ignore[arg-type]  # as above
+    if dry_run:
+        _show_plan(planned, as_json=json)
+        return
+    _show(done, as_json=json)
+    if done.failures and not allow_failures:
+        raise typer.Exit(1)
+
+
+def _with_precision(reference: str, precision: str) -> str:
+    """`vit=FILE` with bf16 becomes `vit@bf16=FILE`."""
+    if precision == "fp32":
+        return reference
+    name, equals, weights = reference.partition("=")
+    return f"{name}@{precision}{equals}{weights}"
+
+
+def _number(flag: str, given: str) -> int | None:
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) == 0:
+        raise typer.BadParameter(f"{flag} is {given!r}; give a number from 1, or auto")
+    return int(given)
+
+
+def _show_plan(planned: tuple[PlannedEncoder, ...], *, as_json: bool) -> None:
+    from embedcache.cli.show import print_json, print_table
+
+    if as_json:
+        print_json(planned)
+        return
+    columns = ("encoder", "feature id", ">images", ">to encode", ">time", ">to write")
+    rows = [
+        (
+            one.name,
+            one.feature_id,
+            f"{one.images:,}",
+            f"{one.missing:,}",
+            f"{one.seconds:,.0f} s",
+            f"{one.bytes / 1e6:,.1f} MB",
+        )
+        for one in planned
+    ]
+    print_table("Would run (each encoder timed alone)", columns, rows)
+
+
+def _show(done: Extraction, *, as_json: bool) -> None:
+    from embedcache.cli.show import print_json, print_table
+
+    if as_json:
+        print_json(_without_file_names(done))
+        return
+    columns = ("encoder", "feature id", ">images", ">cached", ">encoded", ">failed", ">img/s")
+    rows = [
+        (
+            one.name + (" (RANDOM WEIGHTS)" if one.random_weights else ""),
+            one.feature_id,
+            f"{one.images:,}",
+            f"{one.cached:,}",
+            f"{one.encoded:,}",
+            f"{one.failed:,}",
+            f"{one.rate:,.1f}" if one.encoded else "",
+        )
+        for one in done.encoders
+    ]
+    print_table("Features", columns, rows)
+    _show_failures(done)
+
+
+def _without_file_names(done: Extraction) -> dict[str, Any]:
+    """JSON gets passed on; a file name may be a patient's."""
+    from embedcache.schema import plain
+
+    content: dict[str, Any] = plain(done)
+    for failure in content["failures"]:
+        del failure["file"]
+    return content
+
+
+def _show_failures(done: Extraction) -> None:
+    for cohort, digest in done.two_labels:
+        typer.echo(f"{cohort}: image {digest[:12]} is listed under two labels; probe leaves it out")
+    if not done.failures:
+        return
+    typer.echo(f"{len(done.failures)} rows have no feature; the rest is kept:")
+    for failure in done.failures[:20]:
+        # File names help the owner at the screen; a log may be passed on.
+        where = (sys.stdout.isatty() and failure.file) or f"row {failure.row}"
+        typer.echo(f"  {failure.cohort}, {where}: {failure.reason}")
+    if len(done.failures) > 20:
+        typer.echo(f"  and {len(done.failures) - 20} more (--json lists all)")

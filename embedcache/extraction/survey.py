@@ -1,0 +1,76 @@
+"""Read every image of a cohort once, before anything is planned: digests, headers, and what fails.
+
+Validity is by content, so that files are read again on every run; a changed file is another image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache.cohorts.cohort import Cohort
+from embedcache.errors import ImageUnreadableError
+from embedcache.images.decode import Header, header
+from embedcache.images.source import Source
+from embedcache.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Survey:
+    """What the images of one cohort are; m rows as in the cohort.
+
+    Attributes:
+        cohort: whose images.
+        digest: of each image, (m, 32) uint8; zeros where unreadable.
+        headers: size, format and mode of each; None where unreadable.
+        unreadable: reason by row, for images without a digest or a header.
+    """
+
+    cohort: Cohort
+    digest: NDArray[np.uint8]
+    headers: tuple[Header | None, ...]
+    unreadable: dict[int, str]
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """Which rows have a digest, (m,) bool."""
+        return np.array([found is not None for found in self.headers], dtype=bool)
+
+
+def survey(cohort: Cohort, workers: int, progress: Progress) -> Survey:
+    """Hash all images of a cohort and read their headers, in threads."""
+    digest = np.zeros((len(cohort), 32), np.uint8)
+    headers: list[Header | None] = []
+    unreadable: dict[int, str] = {}
+    with (
+        progress.stage(f"reading {cohort.name}", len(cohort), "images") as stage,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        for row, found in enumerate(_in_order(pool, cohort.images)):
+            if isinstance(found, str):
+                unreadable[row] = found
+                headers.append(None)
+            else:
+                digest[row] = np.frombuffer(found[0], np.uint8)
+                headers.append(found[1])
+            stage.advance()
+    return Survey(cohort=cohort, digest=digest, headers=tuple(headers), unreadable=unreadable)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, sources: tuple[Source, ...]
+) -> Iterator[tuple[bytes, Header] | str]:
+    # map() submits everything at once, which is cheap here: a source is a path, a result 100 bytes.
+    return pool.map(_identify, sources)
+
+
+def _identify(source: Source) -> tuple[bytes, Header] | str:
+    try:
+        raw = source.read()
+        return raw.digest, header(raw)
+    except ImageUnreadableError as error:
+        return error.reason

@@ -1,0 +1,1 @@
+"""Stand-ins for tests and benchmarks, ours and third parties'."""
