@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.results.predictions import Predictions
-from embedcache.results.record import Maker, Record
+from embedcache.results.record import CohortRecord, Maker, Record
 from embedcache.results.tables import ComparisonRow, Estimand, MetricRow
 
 #: Which estimand stands for a cohort: the first of these that it has (statistics.md section 1).
-HEADLINE: tuple[Estimand, ...] = ("oof", "external-folds", "external-refit")
+HEADLINE: tuple[Estimand, ...] = ("oof", "external-folds", "external-refit", "external-ensemble")
+#: The metric that the page leads with.
+PRIMARY = "macro-f1"
+#: The encoder that every model must beat.
+FLOOR = "pixels"
+
+#: arm, encoder
+Who = tuple[str, str]
+#: arm, encoder, cohort, metric, class, stratum
+Key = tuple[str, str, str, str, str, str]
+Rows = dict[Key, MetricRow]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -73,6 +81,54 @@ class Evidence:
     audit: Audit = field(default_factory=Audit)
 
 
-def headline(predictions: Iterable[Predictions]) -> Estimand:
-    """Name the estimand that predictions of one encoder on one cohort stand for."""
-    raise NotImplementedError
+def headline_rows(evidence: Evidence) -> Rows:
+    """Index the rows that the page shows: every image counts, all training data, one estimand.
+
+    Of the two class rules the restricted one leads (statistics.md section 2).
+    """
+    rows: Rows = {}
+    for row in sorted(evidence.metrics, key=_preference, reverse=True):
+        if row.level == "image" and row.train_patients == 0:
+            key = (row.arm, row.encoder, row.cohort, row.metric, row.class_, row.stratum)
+            rows[key] = row  # the most preferred comes last
+    return rows
+
+
+def _preference(row: MetricRow) -> tuple[int, bool]:
+    return HEADLINE.index(row.estimand), row.class_rule != "restricted"
+
+
+def home_and_abroad(evidence: Evidence) -> tuple[CohortRecord | None, tuple[CohortRecord, ...]]:
+    """Tell the cohort that was cross-validated from those that were only tested on."""
+    inside = {row.cohort for row in evidence.metrics if row.estimand == "oof"}
+    home = next((cohort for cohort in evidence.record.cohorts if cohort.name in inside), None)
+    return home, tuple(cohort for cohort in evidence.record.cohorts if cohort is not home)
+
+
+def who(maker: Maker) -> Who:
+    """Name a row of the page: arm and encoder."""
+    return maker.arm, maker.encoder
+
+
+def is_floor(maker: Maker) -> bool:
+    """Whether this is the thumbnail that every model must beat, and no model itself."""
+    return maker.encoder.split("#")[0].split("@")[0] == FLOOR
+
+
+def is_random(maker: Maker) -> bool:
+    """Whether nobody trained this encoder."""
+    return maker.contract is not None and maker.contract.random_weights
+
+
+def is_synthetic(evidence: Evidence) -> bool:
+    """Whether any cohort's pictures were drawn."""
+    return any(cohort.synthetic for cohort in evidence.record.cohorts)
+
+
+def called(evidence: Evidence) -> dict[Who, str]:
+    """Name each row for people: the encoder, with its arm where there are several arms."""
+    several = len({maker.arm for maker in evidence.makers}) > 1
+    return {
+        who(maker): f"{maker.encoder} ({maker.arm})" if several else maker.encoder
+        for maker in evidence.makers
+    }

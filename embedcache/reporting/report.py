@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from embedcache.durable import write_file
+from embedcache.errors import NotAReportError
+from embedcache.reporting.html import GENERATOR, render
+from embedcache.reporting.read import read_evidence
+
 
 def report(results: Sequence[Path], out: Path) -> Path:
     """Write the report of one or several results folders of one protocol.
@@ -23,4 +28,14 @@ def report(results: Sequence[Path], out: Path) -> Path:
         NotAReportError: if `out` exists and is no report of ours.
         OtherProtocolError: if the folders do not share folds, classes and cohorts.
     """
-    raise NotImplementedError
+    if out.exists() and not _is_report(out):
+        raise NotAReportError(out)
+    write_file(out, render(read_evidence(results)).encode("utf-8"))
+    return out
+
+
+def _is_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return GENERATOR.encode() in file.read(2000)

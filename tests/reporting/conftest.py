@@ -1,0 +1,205 @@
+"""Studies in memory: what a results folder would hold, small enough to reason about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from embedcache.contract import Contract, Preprocessing
+from embedcache.protocol.protocol import Protocol
+from embedcache.provenance import Provenance
+from embedcache.reporting.evidence import Confusion, Evidence
+from embedcache.results.record import CohortRecord, Maker, Record
+from embedcache.results.tables import ComparisonRow, MetricRow
+
+CLASSES = ("abdomen", "brain", "femur", "thorax")
+HALF = 0.02
+#: macro-F1 at home and abroad
+VALUES: dict[str, tuple[float, float]] = {
+    "first": (0.93, 0.71),
+    "second": (0.92, 0.65),
+    "third": (0.85, 0.66),
+    "pixels": (0.60, 0.41),
+}
+#: images and patient clusters of the external sites
+SITES: dict[str, tuple[int, int]] = {"Ghana": (100, 40), "Malawi": (90, 37), "Togo": (8, 6)}
+
+Study = Callable[..., Evidence]
+
+
+def provenance() -> Provenance:
+    return Provenance(
+        when="2026-01-02T03:04:05+00:00",
+        python="3.11.9",
+        packages={"embedcache-bench": "0.1.0", "numpy": "2.4.0"},
+        system="Linux x86_64",
+    )
+
+
+def cohort(name: str, **changes: object) -> CohortRecord:
+    made = CohortRecord(
+        name=name,
+        reader="folder",
+        citation=f"doi:10.1/{name}",
+        licence="CC-BY-4.0",
+        synthetic=False,
+        rows=210,
+        images=200,
+        patients=83,
+        clusters=83,
+        strata=("site",),
+        left_out={},
+    )
+    return replace(made, **changes)
+
+
+def maker(encoder: str, weights: str = "sha256:" + "ab" * 32, arm: str = "linear-probe") -> Maker:
+    step = Preprocessing(height=224, width=224, mean=(0.5,) * 3, std=(0.5,) * 3)
+    contract = Contract(
+        architecture=f"timm:{encoder}",
+        code="1",
+        weights="none" if encoder == "pixels" else weights,
+        preprocessing=step,
+        pooling="mean",
+        dim=1280,
+    )
+    return Maker(
+        encoder=encoder,
+        arm=arm,
+        feature_id=contract.feature_id,
+        contract=contract,
+        licence="Apache-2.0",
+        citation=f"{encoder} et al. 2024",
+        extraction=provenance(),
+    )
+
+
+def metric(encoder: str, cohort: str, value: float | None, **changes: object) -> MetricRow:
+    made = MetricRow(
+        arm="linear-probe",
+        encoder=encoder,
+        cohort=cohort,
+        estimand="oof" if cohort == "home" else "external-folds",
+        class_rule="restricted",
+        metric="macro-f1",
+        value=value,
+        low=None if value is None else value - HALF,
+        high=None if value is None else value + HALF,
+        images=200,
+        clusters=83,
+        df=80.0,
+    )
+    return replace(made, **changes)
+
+
+def pair(encoder: str, other: str, cohort: str, value: float, p: float) -> ComparisonRow:
+    return ComparisonRow(
+        kind="pair",
+        arm="linear-probe",
+        other_arm="linear-probe",
+        encoder=encoder,
+        other=other,
+        cohort=cohort,
+        estimand="oof" if cohort == "home" else "external-folds",
+        class_rule="restricted",
+        metric="macro-f1",
+        value=value,
+        low=value - HALF,
+        high=value + HALF,
+        clusters=83,
+        df=80.0,
+        p=p / 2,
+        p_holm=p,
+    )
+
+
+def _metrics(
+    values: Mapping[str, tuple[float, float]], places: Sequence[str], sites: bool
+) -> list[MetricRow]:
+    rows = []
+    for encoder, both in values.items():
+        for place in places:
+            value = both[place != "home"]
+            rows.append(metric(encoder, place, value))
+            rows += [metric(encoder, place, value - 0.01, metric="f1", class_=c) for c in CLASSES]
+            if place != "home" and sites:
+                for drop, (site, (images, clusters)) in enumerate(SITES.items()):
+                    stratum = {"images": images, "clusters": clusters, "stratum": f"site={site}"}
+                    rows.append(metric(encoder, place, value - 0.05 * drop, **stratum))
+    return rows
+
+
+def confusion(encoder: str, place: str, patients: Sequence[int]) -> Confusion:
+    counts = np.full((4, 4), 2, np.int64) + np.diag([44] * 4)
+    return Confusion(
+        arm="linear-probe",
+        encoder=encoder,
+        cohort=place,
+        counts=counts,
+        images=np.full(4, 50, np.int64),
+        clusters=np.array(patients, np.int64),
+    )
+
+
+def _pairs(
+    values: Mapping[str, tuple[float, float]],
+    places: Sequence[str],
+    p: Mapping[frozenset[str], float],
+) -> list[ComparisonRow]:
+    names = sorted(values)
+    return [
+        pair(
+            a,
+            b,
+            place,
+            values[a][place != "home"] - values[b][place != "home"],
+            p.get(frozenset((a, b, place)), 0.001),
+        )
+        for place in places
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+    ]
+
+
+@pytest.fixture(scope="session")
+def study() -> Study:
+    """Build evidence: three encoders and the floor, at home and abroad, unless told otherwise.
+
+    `p` gives adjusted p-values by {encoder, encoder, cohort}; all others are .001.
+    """
+
+    def build(
+        values: Mapping[str, tuple[float, float]] = VALUES,
+        abroad: Sequence[str] = ("abroad",),
+        weights: Mapping[str, str] = {},
+        p: Mapping[frozenset[str], float] = {},
+        patients: Sequence[int] = (40, 41, 42, 43),
+        changes: Mapping[str, Mapping[str, object]] = {},
+        sites: bool = True,
+    ) -> Evidence:
+        places = ("home", *abroad)
+        makers = [
+            maker(name, **({"weights": weights[name]} if name in weights else {}))
+            for name in sorted(values)
+        ]
+        return Evidence(
+            record=Record(
+                protocol=Protocol(train="home", external=tuple(abroad)),
+                classes=CLASSES,
+                folds_sha256="cd" * 32,
+                cohorts=tuple(cohort(name, **changes.get(name, {})) for name in places),
+                provenance=provenance(),
+            ),
+            makers=tuple(makers),
+            metrics=tuple(_metrics(values, places, sites)),
+            comparisons=tuple(_pairs(values, places, p)),
+            confusions=tuple(
+                confusion(name, place, patients) for name in sorted(values) for place in places
+            ),
+            sites={name: len(SITES) for name in abroad},
+        )
+
+    return build
