@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embedcache.cohorts.cohort import Cohort as Cohort
+    from embedcache.cohorts.reference import read_cohort as read_cohort
     from embedcache.contract import Contract as Contract
     from embedcache.contract import Preprocessing as Preprocessing
     from embedcache.encoders.resolve import load_encoder as load_encoder
@@ -28,6 +29,7 @@ _PLACES = {
     "evaluate": "embedcache.evaluation.evaluate",
     "evaluate_table": "embedcache.evaluation.foreign",
     "load_encoder": "embedcache.encoders.resolve",
+    "read_cohort": "embedcache.cohorts.reference",
     "report": "embedcache.reporting.report",
 }
 

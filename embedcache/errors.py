@@ -107,11 +107,12 @@ class ColumnMissingError(BadInputError):
     file: Path
     column: str
     found: tuple[str, ...]
+    key: str = ""  # what the cohort file calls it, where that is another word
 
     def __str__(self) -> str:
         return (
             f"{self.file.name} has no column {self.column!r} (it has {', '.join(self.found)}); "
-            f"name it in a cohort file: columns.{self.column} = …"
+            f"name it in a cohort file: columns.{self.key or self.column} = …"
         )
 
 
@@ -490,8 +491,8 @@ class WeightsMismatchError(BadInputError):
 
 
 @dataclass(eq=False)
-class PreprocessingUnknownError(BadInputError):
-    """A library's preprocessing for an architecture has no counterpart here."""
+class EncoderUnusableError(BadInputError):
+    """A library's model asks for what has no counterpart here."""
 
     encoder: str
     problem: str
@@ -775,3 +776,174 @@ class KeyUnusableError(BadInputError):
 
     def __str__(self) -> str:
         return f"the key for pseudonyms in {self.place} {self.problem}; {self.mend}"
+
+
+@dataclass(eq=False)
+class TableUnreadableError(BadInputError):
+    """A table is not what its name says, or its rows do not fit its header."""
+
+    file: Path
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name} {self.problem}"
+
+
+@dataclass(eq=False)
+class EmptyCellsError(BadInputError):
+    """Rows lack a value that every row needs."""
+
+    where: str
+    column: str
+    rows: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: {len(self.rows)} rows have no {self.column} "
+            f"(rows {listed(self.rows)}, the first below the header is 1); "
+            f"fill them in or take the rows out"
+        )
+
+
+@dataclass(eq=False)
+class ColumnLengthError(BadInputError):
+    """Columns of one cohort differ in length."""
+
+    where: str
+    lengths: dict[str, int]
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {length}" for name, length in self.lengths.items())
+        return f"{self.where}: the columns differ in length ({each}); give one value a row"
+
+
+@dataclass(eq=False)
+class AmbiguousFileError(BadInputError):
+    """One name fits several files, and choosing would be guessing."""
+
+    wanted: str
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.wanted} may be {' or '.join(self.found)}; keep one, or name it in full"
+
+
+@dataclass(eq=False)
+class StrayFilesError(BadInputError):
+    """A folder of class folders holds files that belong to no class, or are no images."""
+
+    place: Path
+    files: tuple[str, ...]
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.files)} files in {str(self.place)!r} {self.problem} "
+            f"({listed(self.files, most=3)}); move them away, or say which files count in a "
+            f"cohort file: patterns.image = 'REGULAR EXPRESSION'"
+        )
+
+
+@dataclass(eq=False)
+class PatientsUnknownError(BadInputError):
+    """A folder of images says nothing of patients, and a guess would leak."""
+
+    place: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.place)!r} does not say which patient an image is of; write a cohort file "
+            f"with kind = 'folder', place = {str(self.place)!r} and "
+            f"patterns.patient = '^([^_]+)_' (a regular expression on the file name whose group "
+            f"is the patient), or patient = 'each image' if no patient has two, and name that file "
+            f"instead"
+        )
+
+
+@dataclass(eq=False)
+class PatternUnmatchedError(BadInputError):
+    """A pattern of a cohort file does not fit every image."""
+
+    where: str
+    key: str
+    pattern: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: patterns.{self.key} = {self.pattern!r} does not match "
+            f"{len(self.names)} images ({listed(self.names, most=3)}); correct the pattern"
+        )
+
+
+@dataclass(eq=False)
+class NothingToEvaluateError(BadInputError):
+    """A results folder holds no complete predictions."""
+
+    path: Path
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
+        return f"{str(self.path)!r} holds no complete predictions{why}; run probe or evaluate first"
+
+
+@dataclass(eq=False)
+class ClashingUnitsError(BadInputError):
+    """Two prediction files of one encoder predict the same images in the same fold."""
+
+    encoder: str
+    cohort: str
+    fold: int
+    images: int
+
+    def __str__(self) -> str:
+        fold = "the refit" if self.fold < 0 else f"fold {self.fold}"
+        return (
+            f"{self.encoder} has two sets of predictions for {self.images} images of {self.cohort} "
+            f"in {fold}; its features have changed, so name another folder with --out"
+        )
+
+
+@dataclass(eq=False)
+class DifferentImagesError(BadInputError):
+    """Two encoders were not judged on the same images of a cohort."""
+
+    cohort: str
+    first: str
+    second: str
+    difference: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.first} and {self.second} were not judged on the same rows of {self.cohort}: "
+            f"{self.difference}; predict the same images with both, or use one folder for each"
+        )
+
+
+@dataclass(eq=False)
+class MixedFoldsError(BadInputError):
+    """The folds of a prediction table follow none of the three rules."""
+
+    encoder: str
+    cohort: str
+
+    def __str__(self) -> str:
+        return (
+            f"the folds of {self.encoder} on {self.cohort} are neither one a row and image "
+            "(out-of-fold), nor every fold for every image (external), nor none (one model): "
+            "complete the rows, or tell cohorts apart in a column 'cohort'"
+        )
+
+
+@dataclass(eq=False)
+class NoFeaturesError(BadInputError):
+    """A store holds no encoder's features."""
+
+    store: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.store)!r} holds no features; "
+            f"`embedcache extract {self.store} --cohort … --encoder …` makes them"
+        )
