@@ -19,7 +19,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from embedcache.errors import DamagedStoreError
 from embedcache.store.layout import DOCUMENT, ArrayLayout
-from embedcache.store.objects import Proof, proof_of, read_object, write_object
+from embedcache.store.objects import Proof, Proofs, proof_of, read_object, write_object
 
 
 class Objects(Store):
@@ -35,7 +35,7 @@ class Objects(Store):
         root: Path,
         arrays: Iterable[ArrayLayout],
         *,
-        proofs: dict[str, Proof] | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         """See the class.
 

@@ -1,11 +1,39 @@
-"""The image table: append-only, so that a row number means the same image everywhere."""
+"""The image table: append-only, so that a row number means the same image everywhere.
+
+A row is there once `digest` is that long: chunks are written first, then the names of codes, then
+the documents of the arrays, `digest` last. So a kill leaves a table that is short, never torn.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embedcache.errors import DamagedStoreError
+from embedcache.store.chunks import Objects
+from embedcache.store.layout import (
+    DOCUMENT,
+    IMAGES,
+    MOST_CODES,
+    TABLE_ROWS,
+    group_document,
+    table_arrays,
+)
+from embedcache.store.objects import (
+    Proof,
+    Proofs,
+    check_complete,
+    read_group,
+    read_layout,
+    remove_object,
+    write_object,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -30,3 +58,145 @@ class ImageTable:
 
     def __len__(self) -> int:
         return len(self.digest)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Its arrays by name."""
+        return {name: getattr(self, name) for name in table_arrays(0)}
+
+
+def empty_table() -> ImageTable:
+    """Of a store without images."""
+    return ImageTable(
+        digest=np.empty((0, 32), np.uint8),
+        size=np.empty((0, 2), np.int32),
+        format=np.empty(0, np.int16),
+        mode=np.empty(0, np.int16),
+        formats=(),
+        modes=(),
+    )
+
+
+def read_rows(root: Path, proofs: Proofs | None) -> int:
+    """How many images the table has; reads no chunk."""
+    return read_layout(root, lambda rows: table_arrays(rows)["digest"], proofs).rows
+
+
+def read_table(root: Path, proofs: Proofs | None) -> ImageTable:
+    """Read the table.
+
+    Args:
+        root: folder of the store.
+        proofs: what its objects must be; None while a writer is at it, or died there.
+
+    Raises:
+        DamagedStoreError: if it is not what was written.
+    """
+    names = _read_names(root, proofs)
+    rows = read_rows(root, proofs)
+    layouts = table_arrays(rows)
+    for name, layout in layouts.items():
+        check_complete(root, layout)
+        found = read_layout(root, lambda rows, name=name: table_arrays(rows)[name], proofs).rows  # type: ignore[misc]  # binds the loop's name
+        if found < rows:
+            raise DamagedStoreError(layout.path, f"it has {found} rows of {rows}")
+    objects = Objects(root, layouts.values(), proofs=proofs)
+    table = ImageTable(
+        **{name: objects.read(layout) for name, layout in layouts.items()},
+        formats=names["formats"],
+        modes=names["modes"],
+    )
+    _check_legal(table)
+    return table
+
+
+def append(
+    table: ImageTable,
+    digest: NDArray[np.uint8],
+    size: NDArray[np.int32],
+    formats: Sequence[str],
+    modes: Sequence[str],
+) -> tuple[ImageTable, NDArray[np.int64]]:
+    """The table with images appended where they are new, and the row of each: (k,) int64."""
+    row_of = {bytes(known): row for row, known in enumerate(table.digest)}
+    fresh: list[int] = []
+    rows = np.empty(len(digest), np.int64)
+    for index, one in enumerate(digest):
+        key = bytes(one)
+        if key not in row_of:
+            row_of[key] = len(row_of)
+            fresh.append(index)
+        rows[index] = row_of[key]
+    format_names, format_codes = _extend(table.formats, [formats[index] for index in fresh])
+    mode_names, mode_codes = _extend(table.modes, [modes[index] for index in fresh])
+    longer = dataclasses.replace(
+        table,
+        digest=np.concatenate([table.digest, digest[fresh]]).astype(np.uint8),
+        size=np.concatenate([table.size, size[fresh]]).astype(np.int32),
+        format=np.concatenate([table.format, format_codes]),
+        mode=np.concatenate([table.mode, mode_codes]),
+        formats=format_names,
+        modes=mode_names,
+    )
+    _check_legal(longer)
+    return longer, rows
+
+
+def write_table(root: Path, table: ImageTable, since: int) -> dict[str, Proof]:
+    """Write the table's chunks from the one that holds row `since`, then commit its length.
+
+    Chunks past the end, which a killed writer may have left, are removed.
+    """
+    layouts = table_arrays(len(table))
+    objects = Objects(root, layouts.values())
+    start = since // TABLE_ROWS * TABLE_ROWS
+    for name, layout in layouts.items():
+        if start < len(table):
+            objects.write(layout, start, table.arrays()[name][start:])
+        _remove_beyond(root, name, layout.chunks)
+    names = {"formats": table.formats, "modes": table.modes}
+    documents = {f"{IMAGES}/{DOCUMENT}": group_document(names)}
+    documents |= {f"{layout.path}/{DOCUMENT}": layout.document() for layout in layouts.values()}
+    proofs = {key: write_object(root, key, data) for key, data in documents.items()}
+    return {**objects.written, **proofs}
+
+
+def table_keys(rows: int) -> tuple[str, ...]:
+    """Keys of all objects of a table of so many images."""
+    layouts = table_arrays(rows).values()
+    documents = [f"{IMAGES}/{DOCUMENT}", *(f"{layout.path}/{DOCUMENT}" for layout in layouts)]
+    return (*documents, *(layout.key(c) for layout in layouts for c in range(layout.chunks)))
+
+
+def _remove_beyond(root: Path, name: str, chunk: int) -> None:
+    while (root / (key := table_arrays(0)[name].key(chunk))).is_file():
+        remove_object(root, key)
+        chunk += 1
+
+
+def _read_names(root: Path, proofs: Proofs | None) -> dict[str, tuple[str, ...]]:
+    attributes = read_group(root, IMAGES, proofs)
+    names = {key: attributes.get(key) for key in ("formats", "modes")}
+    for found in (attributes.keys() - names.keys(), *names.values()):
+        if found and not (isinstance(found, list) and all(isinstance(n, str) for n in found)):
+            raise DamagedStoreError(IMAGES, "its attributes are no lists of names")
+    return {key: tuple(found or ()) for key, found in names.items()}
+
+
+def _extend(names: tuple[str, ...], new: list[str]) -> tuple[tuple[str, ...], NDArray[np.int16]]:
+    code_of = {name: code for code, name in enumerate(names)}
+    codes = [code_of.setdefault(name, len(code_of)) for name in new]
+    assert len(code_of) <= MOST_CODES, "file formats and modes are few"
+    return tuple(code_of), np.array(codes, np.int16)
+
+
+def _check_legal(table: ImageTable) -> None:
+    legal = {
+        "digest": table.digest.any(axis=1),
+        "size": (table.size > 0).all(axis=1),
+        "format": (table.format >= 0) & (table.format < len(table.formats)),
+        "mode": (table.mode >= 0) & (table.mode < len(table.modes)),
+    }
+    for name, rows in legal.items():
+        if not rows.all():
+            first = int(np.flatnonzero(~rows)[0])
+            raise DamagedStoreError(f"{IMAGES}/{name}", f"row {first} has no legal value")

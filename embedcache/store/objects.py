@@ -1,13 +1,12 @@
-"""The files of a store: regular ones only, of the size we expect, whole and durable when written."""
+"""The files of a store: regular ones only, of the size we expect, durable when written."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,30 @@ class Proof:
     sha256: str
 
 
+#: What objects must be, by key.
+Proofs = Mapping[str, Proof]
+
+
 def proof_of(data: bytes) -> Proof:
     """Size and sha256 of an object's bytes."""
     return Proof(len(data), hashlib.sha256(data).hexdigest())
+
+
+def proof_on_disk(root: Path, key: str) -> Proof | None:
+    """Size and sha256 of an object as it lies there; None where there is none.
+
+    Raises:
+        DamagedStoreError: if it is no regular file.
+        StoreAccessError: if the system refuses.
+    """
+    size = object_size(root, key)
+    if size is None:
+        return None
+    try:
+        with (root / key).open("rb") as file:
+            return Proof(size, hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise StoreAccessError("read", key, reason_of(error)) from error
 
 
 def object_size(root: Path, key: str) -> int | None:
@@ -130,42 +150,58 @@ def remove_object(root: Path, key: str) -> None:
         raise StoreAccessError("delete", key, reason_of(error)) from error
 
 
-def read_group(root: Path, node: str, *, proof: Proof | None = None) -> dict[str, Any]:
+def read_group(root: Path, node: str, proofs: Proofs | None = None) -> dict[str, Any]:
     """Attributes of a group.
 
     Raises:
-        DamagedStoreError: if it is missing, not what `proof` says, or no group document.
+        DamagedStoreError: if it is missing, not what `proofs` say, or no group document.
     """
     key = f"{node}/{DOCUMENT}" if node else DOCUMENT
-    document = _read_document(root, key, proof)
+    document = _read_document(root, key, proofs)
     attributes = document.pop("attributes", None)
     if document != {"zarr_format": 3, "node_type": "group"} or not isinstance(attributes, dict):
         raise DamagedStoreError(key, "it is no group document of this format")
     return attributes
 
 
-def array_rows(root: Path, layout: ArrayLayout, *, proof: Proof | None = None) -> int:
-    """Rows of an array on disk, whose document is otherwise exactly what we would write.
+def read_layout(
+    root: Path, layout_of: Callable[[int], ArrayLayout], proofs: Proofs | None = None
+) -> ArrayLayout:
+    """Layout of an array on disk: its own row count, all else exactly as we would write it.
 
     Raises:
         DamagedStoreError: if it is not.
     """
-    key = f"{layout.path}/{DOCUMENT}"
-    document = _read_document(root, key, proof)
+    key = f"{layout_of(0).path}/{DOCUMENT}"
+    document = _read_document(root, key, proofs)
     shape = document.get("shape")
     rows = shape[0] if isinstance(shape, list) and shape else None
     if type(rows) is not int or rows < 0:
         raise DamagedStoreError(key, "it has no shape")
-    if document != json.loads(dataclasses.replace(layout, rows=rows).document()):
+    layout = layout_of(rows)
+    if document != json.loads(layout.document()):
         raise DamagedStoreError(key, "the array is not laid out as this format lays it out")
-    return rows
+    return layout
 
 
-def _read_document(root: Path, key: str, proof: Proof | None) -> dict[str, Any]:
+def check_complete(root: Path, layout: ArrayLayout) -> None:
+    """Every chunk is there, of the right size: so a read allocates no more than lies on disk.
+
+    Raises:
+        DamagedStoreError: names the first chunk that is not.
+    """
+    for chunk in range(layout.chunks):
+        size = object_size(root, layout.key(chunk))
+        if size != layout.chunk_size:
+            problem = "it is missing" if size is None else f"it has {size} bytes"
+            raise DamagedStoreError(layout.key(chunk), problem)
+
+
+def _read_document(root: Path, key: str, proofs: Proofs | None) -> dict[str, Any]:
     data = read_object(root, key)
     if data is None:
         raise DamagedStoreError(key, "it is missing")
-    if proof is not None and proof_of(data) != proof:
+    if proofs is not None and proof_of(data) != proofs.get(key):
         raise DamagedStoreError(key, "it is not what the manifest says")
     try:
         document = json.loads(data)

@@ -1,0 +1,131 @@
+"""Reading vectors: chunk by chunk, checked, never a row that is not finite."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache.contract import Contract
+from embedcache.errors import DamagedRowsError, DamagedStoreError
+from embedcache.store.chunks import Objects
+from embedcache.store.layout import VECTOR_ROWS, ArrayLayout, vectors_array
+from embedcache.store.objects import Proofs, object_size
+
+#: Chunks read at once: zarr reads them side by side, and 64 of 768 dimensions are 200 MB.
+SPAN = 64
+#: Bytes of vectors that a content digest holds in memory at once.
+DIGEST_MEMORY = 1 << 29
+
+
+class Vectors:
+    """The vectors array of one feature set."""
+
+    def __init__(
+        self, root: Path, contract: Contract, rows: int, *, name: str, proofs: Proofs | None = None
+    ) -> None:
+        """See the class.
+
+        Args:
+            root: folder of the store.
+            contract: of the feature set.
+            rows: that the array spans.
+            name: of the feature set, for messages.
+            proofs: what chunks must be; without it their own checksums decide.
+        """
+        self.layout: ArrayLayout = vectors_array(contract, rows)
+        self._root = root
+        self._name = name
+        self._objects = Objects(root, [self.layout], proofs=proofs)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Vectors in the order asked, (k, dim) of the stored dtype.
+
+        Raises:
+            DamagedRowsError: if one is gone, not finite, or its chunk's checksum fails.
+        """
+        self._check_there(rows)
+        width = self.layout.width
+        out = np.empty((len(rows), width), self.layout.dtype)
+        for chunks in _spans(np.unique(rows // VECTOR_ROWS)):
+            start = int(chunks[0]) * VECTOR_ROWS
+            stop = (int(chunks[-1]) + 1) * VECTOR_ROWS
+            wanted = np.flatnonzero((rows >= start) & (rows < stop))
+            out[wanted] = self._block(start, stop, rows)[rows[wanted] - start]
+        self._check_finite(out, rows)
+        return out
+
+    def damaged(self, done: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Rows that are done and have no sound vector, ascending, (k,) int64."""
+        bad = np.zeros(len(done), np.bool_)
+        for chunk in np.unique(np.flatnonzero(done) // VECTOR_ROWS).tolist():
+            part = slice(chunk * VECTOR_ROWS, min((chunk + 1) * VECTOR_ROWS, len(done)))
+            try:
+                block = self._objects.read(self.layout, part.start, part.stop)
+                bad[part] = ~np.isfinite(block).all(axis=1)
+            except DamagedStoreError:
+                bad[part] = True
+        return np.flatnonzero(bad & done)
+
+    def _block(self, start: int, stop: int, rows: NDArray[np.int64]) -> NDArray[Any]:
+        try:
+            return self._objects.read(self.layout, start, stop)
+        except DamagedStoreError as error:
+            asked = np.zeros(self.layout.rows, np.bool_)
+            asked[rows[(rows >= start) & (rows < stop)]] = True
+            raise self._damage(self.damaged(asked), error.problem) from error
+
+    def _check_there(self, rows: NDArray[np.int64]) -> None:
+        # Before anything is allocated: a stranger's store may claim any dimension.
+        for chunk in np.unique(rows // VECTOR_ROWS).tolist():
+            try:
+                size = object_size(self._root, self.layout.key(chunk))
+            except DamagedStoreError as error:
+                lost = rows[rows // VECTOR_ROWS == chunk]
+                raise self._damage(lost, error.problem) from error
+            if size != self.layout.chunk_size:
+                problem = "a chunk is missing" if size is None else "a chunk has the wrong size"
+                raise self._damage(rows[rows // VECTOR_ROWS == chunk], problem)
+
+    def _check_finite(self, vectors: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            raise self._damage(rows[~finite], "the vector is gone or not finite")
+
+    def _damage(self, rows: NDArray[np.int64], problem: str) -> DamagedRowsError:
+        return DamagedRowsError(self._name, tuple(np.unique(rows).tolist()), problem)
+
+
+def content_digest(vectors: Vectors, digest: NDArray[np.uint8], rows: NDArray[np.int64]) -> str:
+    """Sha256 over rows in digest order: image digest, then vector bytes, little-endian.
+
+    The same whatever the layout, the order of rows or the run that wrote them; for papers to cite.
+
+    Args:
+        vectors: of one feature set.
+        digest: of all images, (n, 32) uint8.
+        rows: done rows, (k,) int64.
+    """
+    # `S32` compares as the bytes do: what numpy strips from a fixed length, zeros, sorts first.
+    order = rows[np.argsort(np.ascontiguousarray(digest[rows]).view("S32").ravel())]
+    width = vectors.layout.width or 1
+    dtype = np.dtype(vectors.layout.dtype).newbyteorder("<")
+    most = max(DIGEST_MEMORY // (width * dtype.itemsize), 1)
+    sha = hashlib.sha256()
+    for start in range(0, len(order), most):
+        part = order[start : start + most]
+        block = np.ascontiguousarray(vectors.read(part), dtype)
+        sha.update(np.hstack([digest[part], block.view(np.uint8)]).tobytes())
+    return sha.hexdigest()
+
+
+def _spans(chunks: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Runs of neighbouring chunks, `SPAN` long at most."""
+    breaks = np.flatnonzero(np.diff(chunks) != 1) + 1
+    for run in np.split(chunks, breaks):
+        for start in range(0, len(run), SPAN):
+            yield run[start : start + SPAN]
