@@ -947,3 +947,34 @@ class NoFeaturesError(BadInputError):
             f"{str(self.store)!r} holds no features; "
             f"`embedcache extract {self.store} --cohort … --encoder …` makes them"
         )
+
+
+@dataclass(eq=False)
+class DifferentFoldsError(BadInputError):
+    """Two results folders cannot be compared."""
+
+    first: Path
+    second: Path
+    field: str
+
+    def __str__(self) -> str:
+        what = "class lists" if self.field == "classes" else "folds"
+        return (
+            f"{str(self.first)!r} and {str(self.second)!r} were made with different {what}; "
+            "only encoders judged under one protocol can be compared"
+        )
+
+
+@dataclass(eq=False)
+class SameEncoderError(BadInputError):
+    """Two results folders hold the same encoder and arm."""
+
+    encoder: str
+    first: Path
+    second: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} lies in both {str(self.first)!r} and {str(self.second)!r}; "
+            "name each encoder once"
+        )

@@ -6,11 +6,34 @@ each when its turn comes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from embedcache.contract import Contract
-from embedcache.encoders.spec import ArithmeticSpec, Encoder, EncoderSpec
+from embedcache import registry
+from embedcache.contract import NO_WEIGHTS, RANDOM, Contract
+from embedcache.encoders.arithmetic import ArithmeticEncoder
+from embedcache.encoders.device import pick_device
+from embedcache.encoders.families import open_clip_generic, timm_generic
+from embedcache.encoders.network import NetworkEncoder, seeded
+from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, TIMM, EncoderRef, parse_encoder
+from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, Encoder, EncoderSpec
+from embedcache.encoders.weights import WeightFile, WeightSource, sha256_file
+from embedcache.errors import (
+    ReferenceSyntaxError,
+    VariantUnknownError,
+    WeightsMismatchError,
+    WeightsMissingError,
+    WeightsUnwantedError,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Starts `weights` of a contract whose weights come from a file.
+FILE = "sha256:"
+_RANDOM_ASKED = re.compile(r"random(?::(\d+))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,17 +56,48 @@ class ResolvedEncoder:
     file: Path | None
     licence: str
     citation: str
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def build(self, device: str = "cpu") -> Encoder:
-        """Read the weights and put the network on a device (`cpu`, `cuda:0`, `mps`).
+        """Read the weights and put the network on a device (`auto`, `cpu`, `cuda:0`, `mps`).
 
         Raises:
+            DeviceMissingError: if there is no such device.
             WeightsUnreadableError: if the file holds no weights.
             WeightsMismatchError: if they are another network's.
             WeightsChangedError: if the file is not the one that was resolved.
         """
-        raise NotImplementedError
+        if isinstance(self.spec, ArithmeticSpec):
+            return ArithmeticEncoder(
+                self.spec, self.contract, self.name, self.licence, self.citation
+            )
+        place = pick_device(device)
+        state = self._state(self.spec)
+        try:
+            # Seeded, so that nothing random outside the checkpoint, if any, depends on the caller.
+            with seeded(0):
+                module = self.spec.build(state)
+        except WeightsMismatchError as error:
+            named = "its random start" if self.file is None else self.file.name
+            raise replace(error, encoder=self.spec.name, file=named) from error
+        return NetworkEncoder(
+            module,
+            name=self.name,
+            contract=self.contract,
+            licence=self.licence,
+            citation=self.citation,
+            device=place,
+        )
+
+    def _state(self, spec: EncoderSpec) -> dict[str, Tensor]:
+        from embedcache.encoders.checkpoint import read_state
+
+        weights = self.contract.weights
+        if self.file is not None:
+            return read_state(self.file, sha256=weights.removeprefix(FILE))
+        if spec.untrained is None:
+            raise WeightsMissingError(self.name, "no file was resolved", "resolve it again")
+        return spec.untrained(int(weights.removeprefix(RANDOM)))
 
 
 def resolve(reference: str) -> ResolvedEncoder:
@@ -58,9 +112,11 @@ def resolve(reference: str) -> ResolvedEncoder:
         WeightsMissingError: if its weights are not to be had.
         WeightsUnwantedError: if it cannot take the weights named.
         PathMissingError: if the weight file named does not exist.
-        PreprocessingUnknownError: if a library's preprocessing cannot be expressed.
+        EncoderUnusableError: if a library's model asks for what is not here.
     """
-    raise NotImplementedError
+    ref = parse_encoder(reference)
+    spec = _specify(ref)
+    return _arithmetic(ref, spec) if isinstance(spec, ArithmeticSpec) else _network(ref, spec)
 
 
 def contract_of(reference: str) -> Contract:
@@ -71,3 +127,103 @@ def contract_of(reference: str) -> Contract:
 def load_encoder(reference: str, device: str = "cpu") -> Encoder:
     """Resolve and build in one step; see `resolve` and `ResolvedEncoder.build`."""
     return resolve(reference).build(device)
+
+
+def _specify(ref: EncoderRef) -> EncoderSpec | ArithmeticSpec:
+    if ref.name.startswith(TIMM):
+        return timm_generic.specify(ref)
+    if ref.name.startswith(OPEN_CLIP):
+        return open_clip_generic.specify(ref)
+    spec: EncoderSpec | ArithmeticSpec = registry.load("encoders", ref.name)
+    return spec
+
+
+def _arithmetic(ref: EncoderRef, spec: ArithmeticSpec) -> ResolvedEncoder:
+    if ref.weights is not None:
+        raise WeightsUnwantedError(spec.name, ref.weights, "it has no weights: leave that out")
+    for variant in ref.variants:
+        if variant not in PRECISIONS:
+            raise VariantUnknownError(spec.name, variant, tuple(PRECISIONS))
+    # `--precision bf16` is added to every encoder of a command, and must not stop this one.
+    notes = tuple(
+        f"{spec.name} has no network, so @{variant} changes nothing" for variant in ref.variants
+    )
+    contract = Contract(
+        architecture=spec.architecture,
+        code=spec.code,
+        weights=NO_WEIGHTS,
+        preprocessing=spec.preprocessing,
+        pooling=spec.pooling,
+        dim=spec.dim,
+    )
+    return ResolvedEncoder(
+        name=spec.name,
+        contract=contract,
+        spec=spec,
+        file=None,
+        licence=spec.licence,
+        citation=spec.citation,
+        notes=notes,
+    )
+
+
+def _network(ref: EncoderRef, spec: EncoderSpec) -> ResolvedEncoder:
+    halves = [variant for variant in ref.variants if variant in PRECISIONS]
+    # Sorted, so that two spellings of one encoder have one name.
+    own = sorted(variant for variant in ref.variants if variant not in PRECISIONS)
+    if len(halves) > 1:
+        raise ReferenceSyntaxError("encoder", str(ref), f"{GRAMMAR}, and one precision at most")
+    for variant in own:
+        spec = spec.varied(variant)
+    weights, file = _weights(ref, spec)
+    contract = Contract(
+        architecture=spec.architecture,
+        code=spec.code,
+        weights=weights,
+        preprocessing=spec.preprocessing,
+        pooling=spec.pooling,
+        dim=spec.dim,
+        precision=PRECISIONS[halves[0]] if halves else "fp32",
+    )
+    return ResolvedEncoder(
+        name="@".join((ref.name, *own, *halves)),
+        contract=contract,
+        spec=spec,
+        file=file,
+        licence=spec.licence,
+        citation=spec.citation,
+        notes=spec.notes,
+    )
+
+
+def _weights(ref: EncoderRef, spec: EncoderSpec) -> tuple[str, Path | None]:
+    """The contract's word for the weights, and their file."""
+    asked = _RANDOM_ASKED.fullmatch(ref.weights or "")
+    if asked and spec.untrained is None:
+        mend = f"it names trained weights; for untrained ones ask for {spec.architecture}=random"
+        raise WeightsUnwantedError(spec.name, asked[0], mend)
+    if asked:
+        return f"{RANDOM}{int(asked[1] or 0)}", None
+    file = _find(spec.name, _sources(ref, spec))
+    return FILE + sha256_file(file), file
+
+
+def _sources(ref: EncoderRef, spec: EncoderSpec) -> tuple[WeightSource, ...]:
+    # open_clip's WEIGHTS may be a tag, which its family has looked up by now.
+    if ref.weights is None or ref.name.startswith(OPEN_CLIP):
+        return spec.sources
+    return (WeightFile(Path(ref.weights)),)
+
+
+def _find(encoder: str, sources: tuple[WeightSource, ...]) -> Path:
+    """The first source that has the file; if none has, what the first one says."""
+    refusals = []
+    for source in sources:
+        try:
+            return source.find(encoder)
+        except WeightsMissingError as refusal:
+            refusals.append(refusal)
+    if refusals:
+        raise refusals[0]
+    mend = f"give a file ({encoder}=PATH) or ask for untrained weights ({encoder}=random)"
+    raise WeightsMissingError(encoder, "nobody publishes any where we can fetch them", mend)

@@ -1,0 +1,104 @@
+"""An encoder with a network: normalise, run, pool, the same way every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache.contract import Contract, Precision
+from embedcache.encoders.preprocessing import fit, normalise
+from embedcache.errors import EncoderOutputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import nn
+
+
+class NetworkEncoder:
+    """A network on its device; see `Encoder`.
+
+    On one device a row of the output depends on its own picture and on the shape of the batch,
+    not on the other pictures: nothing is drawn, benchmarked or averaged over a batch.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str,
+        contract: Contract,
+        licence: str,
+        citation: str,
+        device: str,
+    ) -> None:
+        self.module = module.to(device).eval().requires_grad_(requires_grad=False)
+        self.name = name
+        self.contract = contract
+        self.licence = licence
+        self.citation = citation
+        self.device = device
+
+    def prepare(self, picture: Image) -> NDArray[np.uint8]:
+        """Fit one decoded picture; see `Encoder.prepare`."""
+        return fit(picture, self.contract.preprocessing)
+
+    def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Normalise, run, pool; see `Encoder.encode`. Half precision may overflow to infinity.
+
+        Raises:
+            EncoderOutputError: if the network does not give (b, dim).
+        """
+        import torch
+
+        autocast = _autocast(self.device, self.contract.precision)
+        with torch.inference_mode(), reproducible(), autocast:
+            pixels = torch.from_numpy(batch).to(self.device)
+            vector = self.module(normalise(pixels, self.contract.preprocessing))
+        expected, found = (len(batch), self.contract.dim), tuple(vector.shape)
+        if found != expected:
+            raise EncoderOutputError(self.name, expected, found)
+        return np.asarray(vector.float().cpu().numpy(), np.float32)
+
+
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """Full float32 products and fixed kernels on a GPU, as before on leaving.
+
+    TF32 rounds the factors of a product to 10 bits, and cuDNN's benchmark picks kernels by the
+    clock: either would make a contract's numbers depend on the machine's mood.
+    """
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed alone, and leave torch's global generator as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _autocast(device: str, precision: Precision) -> AbstractContextManager[object]:
+    import torch
+
+    if precision == "fp32":
+        return nullcontext()
+    half = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.partition(":")[0], dtype=half)
