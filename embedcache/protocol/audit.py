@@ -26,6 +26,7 @@ LEAKS = (
 def external_leaks(
     train_image: NDArray[np.uint8],
     train_patient: NDArray[Any],
+    trained: NDArray[np.bool_],
     image: NDArray[np.uint8],
     patient: NDArray[Any],
     links: Links,
@@ -35,6 +36,7 @@ def external_leaks(
     Args:
         train_image: digests of the training cohort, (n, 32) uint8.
         train_patient: its patients, (n,) of any sortable dtype.
+        trained: which of its rows models are fitted on; the others only join patients, (n,) bool.
         image: digests of the external cohort, (m, 32) uint8.
         patient: its patients, (m,); equal to a training patient's value only if the same person.
         links: pairs of hex digests.
@@ -45,11 +47,11 @@ def external_leaks(
     n = len(train_image)
     both = np.concatenate([train_image, image])
     cluster = cluster_images(both, np.concatenate([train_patient, patient]), links)
-    code = np.where(np.isin(cluster[n:], cluster[:n]), 3, 0).astype(np.int8)
-    trained = set(digest_keys(train_image).tolist())
-    linked = {b for pair in _pairs(links) for a, b in (pair, pair[::-1]) if a in trained}
+    code = np.where(np.isin(cluster[n:], cluster[:n][trained]), 3, 0).astype(np.int8)
+    seen = set(digest_keys(train_image[trained]).tolist())
+    linked = {b for pair in _pairs(links) for a, b in (pair, pair[::-1]) if a in seen}
     for row, key in enumerate(digest_keys(image).tolist()):
-        if key in trained:
+        if key in seen:
             code[row] = 1
         elif key in linked:
             code[row] = 2

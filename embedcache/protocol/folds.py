@@ -81,18 +81,53 @@ def draw_folds(
         TooFewPatientsError: if a class has fewer patient clusters than folds, or a fold would
             leave a class fewer than two clusters to train on (inner folds part them again).
     """
-    clusters = np.array([len(np.unique(cluster[label == k])) for k in range(len(classes))])
-    if clusters.min() < max(folds, 3):
-        raise _too_few(classes, clusters, folds)
+    clusters = _clusters_of(label, cluster, len(classes))
+    worst = int(clusters.argmin())
+    if clusters[worst] < max(folds, 3):
+        raise _too_few(classes, clusters, folds, worst)
     fold = assign_folds(label, cluster, folds=folds, seed=seed)[cluster].astype(np.int8)
     for tested in range(folds):
         train = fold != tested
-        left = [len(np.unique(cluster[train & (label == k)])) for k in range(len(classes))]
-        if min(left) < 2:
-            raise _too_few(classes, clusters, folds)
+        if _clusters_of(label[train], cluster[train], len(classes)).min() < 2:
+            raise _too_few(classes, clusters, folds, worst)
     return Folds(
         image=image, label=label, cluster=cluster, fold=fold[:, np.newaxis], strata=dict(strata)
     )
+
+
+def assign_inner_folds(
+    label: NDArray[np.int16], cluster: NDArray[np.int64], *, folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Part one outer training set by the same rule, for tuning.
+
+    Args:
+        label: class of each training row, (n,) int16.
+        cluster: numbered by smallest digest, gaps allowed, (n,) int64.
+        folds: how many.
+        seed: of the shuffle.
+
+    Returns:
+        The inner fold of each row, (n,) int64.
+    """
+    _, number = np.unique(cluster, return_inverse=True)
+    return assign_folds(label, number, folds=folds, seed=seed)[number]
+
+
+def check_inner_folds(folds: Folds, *, classes: Sequence[str], inner: int, seed: int) -> None:
+    """Make sure that every inner training set of every outer one has all classes.
+
+    Raises:
+        TooFewPatientsError: if not, naming the class.
+    """
+    for tested in (-1, *np.unique(folds.fold[:, 0])):
+        train = folds.fold[:, 0] != tested
+        label, cluster = folds.label[train], folds.cluster[train]
+        fold = assign_inner_folds(label, cluster, folds=inner, seed=seed)
+        for held_out in np.unique(fold):
+            missing = set(range(len(classes))) - set(label[fold != held_out].tolist())
+            if missing:
+                clusters = _clusters_of(label, cluster, len(classes))
+                raise _too_few(classes, clusters, inner, worst=min(missing))
 
 
 def assign_folds(
@@ -149,13 +184,18 @@ def _numbered(fold: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(first))[inverse]
 
 
+def _clusters_of(
+    label: NDArray[np.int16], cluster: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Count the clusters that hold images of each class, (classes,) int64."""
+    return np.array([len(np.unique(cluster[label == k])) for k in range(classes)], np.int64)
+
+
 def _too_few(
-    classes: Sequence[str], clusters: NDArray[np.int64], folds: int
+    classes: Sequence[str], clusters: NDArray[np.int64], folds: int, worst: int
 ) -> TooFewPatientsError:
-    worst = int(clusters.argmin())
-    enough = tuple(
-        name for name, count in zip(classes, clusters, strict=True) if count >= max(folds, 3)
-    )
+    counts = enumerate(zip(classes, clusters, strict=True))
+    enough = tuple(name for k, (name, n) in counts if k != worst and n >= max(folds, 3))
     return TooFewPatientsError(
         class_=classes[worst], clusters=int(clusters[worst]), folds=folds, enough=enough
     )

@@ -29,6 +29,8 @@ class CohortRecord:
         strata: names of its strata.
         left_out: rows not judged, by reason (`listed twice`, `two labels`, `class not judged`,
             `unreadable: the file is empty`, `also a training image`, …).
+        sha256: of the judged images' digests, labels and clusters, in digest order; empty for a
+            foreign prediction table.
     """
 
     name: str
@@ -42,6 +44,7 @@ class CohortRecord:
     clusters: int
     strata: tuple[str, ...]
     left_out: dict[str, int]
+    sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import NotConvergedError
-from embedcache.protocol.folds import assign_folds
+from embedcache.protocol.folds import assign_inner_folds
 from embedcache.protocol.protocol import Tuning
 
 Floats = NDArray[np.float64]
@@ -98,8 +98,7 @@ def _fit_one(
     seed: int,
 ) -> FittedLinearProbe:
     """Choose C on inner folds of one training set, then fit all of it."""
-    _, number = np.unique(cluster, return_inverse=True)
-    inner = assign_folds(label, number, folds=tuning.inner_folds, seed=seed)[number]
+    inner = assign_inner_folds(label, cluster, folds=tuning.inner_folds, seed=seed)
     loss = inner_loss(x, label, inner, tuning.grid)
     best = int(np.argmin(loss))
     c = tuning.grid[best]

@@ -1,0 +1,207 @@
+"""Which rows of a stored cohort are judged, and why the others are not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache.errors import NothingToJudgeError
+from embedcache.protocol.clusters import Links, cluster_images, digest_keys, number_clusters
+from embedcache.results.record import CohortRecord
+from embedcache.store.stored_cohort import StoredCohort
+
+TWO_LABELS = "two labels"
+LISTED_TWICE = "listed twice"
+NO_LABEL = "no label"
+CLASS_NOT_JUDGED = "class not judged"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The readable rows of a cohort, and which of them are judged so far.
+
+    Attributes:
+        cohort: whose.
+        row: rows of the image table, (m,) int64.
+        image: their digests, (m, 32) uint8.
+        label: index into the cohort's classes, (m,) int16.
+        patient: key id and pseudonym in hex: equal only for one person, (m,) str.
+        strata: text value by name, (m,) str.
+        reason: why a row is not judged, empty where it is, (m,) object.
+    """
+
+    cohort: StoredCohort
+    row: NDArray[np.int64]
+    image: NDArray[np.uint8]
+    label: NDArray[np.int16]
+    patient: NDArray[np.str_]
+    strata: dict[str, NDArray[np.str_]]
+    reason: NDArray[Any]
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which rows are judged so far, (m,) bool."""
+        return np.asarray(self.reason == "", np.bool_)
+
+    def leave_out(self, which: NDArray[np.bool_], reason: str) -> None:
+        """Judge some rows no longer; the first reason given to a row stays."""
+        self.reason[which & self.judged] = reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Judged:
+    """The judged images of a cohort, in order of their digests.
+
+    Attributes:
+        name: of the cohort.
+        row: row of the image table, (n,) int64.
+        image: distinct digests, ascending, (n, 32) uint8.
+        label: index into the protocol's class list, (n,) int16.
+        cluster: patient cluster within the cohort, numbered by smallest digest, (n,) int64.
+        strata: text value by name, (n,) str.
+        record: the cohort as protocol.json tells of it.
+    """
+
+    name: str
+    row: NDArray[np.int64]
+    image: NDArray[np.uint8]
+    label: NDArray[np.int16]
+    cluster: NDArray[np.int64]
+    strata: dict[str, NDArray[np.str_]]
+    record: CohortRecord
+
+
+def readable_rows(cohort: StoredCohort, digest: NDArray[np.uint8]) -> Rows:
+    """Take the rows of a cohort whose image the store knows.
+
+    Args:
+        cohort: as stored.
+        digest: of the image table, (n, 32) uint8.
+    """
+    known = np.flatnonzero(cohort.row >= 0)
+    row = cohort.row[known]
+    patient = [f"{cohort.key_id} {p.tobytes().hex()}" for p in cohort.patient[known]]
+    return Rows(
+        cohort=cohort,
+        row=row,
+        image=digest[row],
+        label=cohort.label[known],
+        patient=np.array(patient, np.str_),
+        strata={name: values[known] for name, values in cohort.strata.items()},
+        reason=np.full(len(row), "", dtype=object),
+    )
+
+
+def leave_out_failed(rows: Rows, failed: Mapping[str, Mapping[int, str]]) -> None:
+    """Leave out what any encoder failed on, for all encoders: pairs need the same images.
+
+    Args:
+        rows: of one cohort.
+        failed: reason by row of the image table, by encoder.
+    """
+    for place, row in enumerate(rows.row.tolist()):
+        reasons = {name: rows_of[row] for name, rows_of in failed.items() if row in rows_of}
+        if not reasons:
+            continue
+        name, reason = min(reasons.items())
+        # What no encoder could use is the image's fault; else say whose it is.
+        said = f"unreadable: {reason}" if len(reasons) == len(failed) else f"{name}: {reason}"
+        if rows.reason[place] == "":
+            rows.reason[place] = said
+
+
+def leave_out_repeats(rows: Rows) -> tuple[str, ...]:
+    """Count an image listed twice once, and one with two labels not at all.
+
+    Which of several rows stays depends on its strata, never on the order of rows.
+
+    Returns:
+        Digests (first 12 hex digits) of the images with two labels.
+    """
+    rows.leave_out(rows.label < 0, NO_LABEL)
+    keys, image = np.unique(digest_keys(rows.image), return_inverse=True)
+    lowest, highest = np.full(len(keys), 2**15 - 1), np.full(len(keys), -1)
+    labelled = rows.label >= 0
+    np.minimum.at(lowest, image[labelled], rows.label[labelled])
+    np.maximum.at(highest, image[labelled], rows.label[labelled])
+    rows.leave_out((highest > lowest)[image], TWO_LABELS)
+    kept = np.flatnonzero(rows.judged)
+    strata = [rows.strata[name][kept] for name in sorted(rows.strata)]
+    order = kept[np.lexsort([*strata, image[kept]])]
+    repeat = np.zeros(len(image), np.bool_)
+    repeat[order[1:]] = image[order[1:]] == image[order[:-1]]
+    rows.leave_out(repeat, LISTED_TWICE)
+    return tuple(sorted({d.tobytes().hex()[:12] for d in rows.image[rows.reason == TWO_LABELS]}))
+
+
+def judge(rows: Rows, label_of: NDArray[np.int16], links: Links) -> Judged:
+    """Settle which images of a cohort are judged.
+
+    Args:
+        rows: with everything left out that is to be.
+        label_of: the protocol's class by the cohort's, -1: not judged, (c,) int16.
+        links: pairs of hex digests.
+
+    Raises:
+        NothingToJudgeError: if no image is left.
+    """
+    check_any_left(rows)
+    # Patients are joined through all readable rows, judged or not: people do not change.
+    cluster = cluster_images(rows.image, rows.patient, links)
+    order = np.argsort(digest_keys(rows.image), kind="stable")
+    order = order[rows.judged[order]]
+    image = rows.image[order]
+    label, number = label_of[rows.label[order]], number_clusters(image, cluster[order])
+    return Judged(
+        name=rows.cohort.name,
+        row=rows.row[order],
+        image=image,
+        label=label,
+        cluster=number,
+        strata={name: values[order] for name, values in rows.strata.items()},
+        record=CohortRecord(
+            name=rows.cohort.name,
+            reader=rows.cohort.reader,
+            citation=rows.cohort.citation,
+            licence=rows.cohort.licence,
+            synthetic=rows.cohort.synthetic,
+            rows=len(rows.cohort),
+            images=len(order),
+            patients=len(np.unique(rows.patient[order])),
+            clusters=int(number.max()) + 1,
+            strata=tuple(sorted(rows.strata)),
+            left_out=left_out_of(rows),
+            sha256=_sha256([image, label, number]),
+        ),
+    )
+
+
+def check_any_left(rows: Rows) -> None:
+    """Make sure that a cohort has images to judge.
+
+    Raises:
+        NothingToJudgeError: if not; it says what became of them.
+    """
+    if not rows.judged.any():
+        raise NothingToJudgeError(cohort=rows.cohort.name, left_out=left_out_of(rows))
+
+
+def left_out_of(rows: Rows) -> dict[str, int]:
+    """Count the rows of a cohort that are not judged, by reason, unreadable ones included."""
+    count = Counter(str(reason) for reason in rows.reason[~rows.judged])
+    for reason, number in rows.cohort.unreadable.items():
+        count[f"unreadable: {reason}"] += number
+    return dict(sorted(count.items()))
+
+
+def _sha256(columns: Sequence[NDArray[Any]]) -> str:
+    total = hashlib.sha256(b"embedcache judged images 1")
+    for column in columns:
+        total.update(np.ascontiguousarray(column, column.dtype.newbyteorder("<")).tobytes())
+    return total.hexdigest()
