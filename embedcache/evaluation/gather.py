@@ -110,6 +110,21 @@ def check_same_images(parts: Sequence[Predictions]) -> None:
             raise DifferentImagesError(part.cohort, named(parts[0]), named(part), difference)
 
 
+def check_same_rows(group: Sequence[Evaluand]) -> None:
+    """Refuse to pair evaluands of different folders whose images, labels or patients differ.
+
+    Raises:
+        DifferentImagesError: naming two encoders and the first field that differs.
+    """
+    for evaluand in group[1:]:
+        for field in ("image", "label", "cluster", "site"):
+            if not np.array_equal(getattr(group[0], field), getattr(evaluand, field)):
+                first, second = (f"{one.encoder} ({one.arm})" for one in (group[0], evaluand))
+                raise DifferentImagesError(
+                    evaluand.cohort, first, second, f"their {field}s are not the same"
+                )
+
+
 def _by_arm(units: Iterable[Predictions]) -> dict[tuple[str, str], dict[str, Predictions]]:
     found: dict[tuple[str, str], dict[str, list[Predictions]]] = {}
     for unit in units:
