@@ -1,0 +1,158 @@
+"""The verb `probe`: fit probes on cached features, and write their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedcache import registry
+from embedcache.errors import OtherUnitsError
+from embedcache.executor import cores, run_units
+from embedcache.probing.prepare import Prepared, prepare, references
+from embedcache.probing.units import Unit, do_unit, is_done, units_of
+from embedcache.progress import Progress, Silent
+from embedcache.protocol.protocol import Protocol
+from embedcache.results.folds_file import write_folds
+from embedcache.results.layout import ResultsFolder, folder_name, write_record
+from embedcache.store.reader import FeatureStore, open_store
+
+#: Numbers in all feature matrices that are to be fitted, above which worker processes repay the
+#: seconds that they take to start.
+_WORTH_PROCESSES = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Plan:
+    """What a probing would do.
+
+    Attributes:
+        prepared: images, folds and encoders.
+        missing: units to be done.
+        found: how many units the results hold already.
+    """
+
+    prepared: Prepared
+    missing: tuple[Unit, ...]
+    found: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probed:
+    """What a probing did.
+
+    Attributes:
+        encoders: references of the encoders.
+        done: units done now.
+        found: units that were there already.
+        notes: what a person should know, one sentence each.
+    """
+
+    encoders: tuple[str, ...]
+    done: int
+    found: int
+    notes: tuple[str, ...]
+
+
+def probe(
+    store: Path | FeatureStore,
+    protocol: Protocol,
+    *,
+    out: Path,
+    encoders: Sequence[str] = (),
+    estimator: str = "linear-probe",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Probed:
+    """Fit probes over patient-cluster folds and predict every cohort of the protocol.
+
+    A unit that the results hold already is not done again: a rerun does nothing, and a killed run
+    goes on from where it stopped.
+
+    Args:
+        store: a feature store, or its path.
+        protocol: how models are judged.
+        out: the results folder.
+        encoders: references; none: every encoder that has seen all images.
+        estimator: how to learn.
+        workers: processes; None: as many as pay.
+        progress: hears of stages and notes.
+
+    Raises:
+        ProtocolDiffersError: if the results folder was made under another protocol.
+        OtherUnitsError: if it holds predictions that were made from other features.
+        BadInputError: as `prepare`.
+        FailedWorkError: if a unit failed; the others are done.
+    """
+    progress = progress or Silent()
+    plan = plan_probe(store, protocol, out=out, encoders=encoders, estimator=estimator)
+    for note in plan.prepared.notes:
+        progress.note(note)
+    write_record(ResultsFolder(out), plan.prepared.record)
+    if not ResultsFolder(out).folds_file.is_file():
+        write_folds(ResultsFolder(out), plan.prepared.folds)
+    notes = list(plan.prepared.notes)
+    if plan.missing:
+        number = workers or _worthwhile_workers(plan.missing)
+        with progress.stage(f"fitting {estimator}", len(plan.missing), "models") as stage:
+            for said in run_units(do_unit, plan.missing, workers=number):
+                stage.advance()
+                notes += said
+    for note in notes[len(plan.prepared.notes) :]:
+        progress.note(note)
+    return Probed(
+        encoders=tuple(plan.prepared.encoders),
+        done=len(plan.missing),
+        found=plan.found,
+        notes=tuple(notes),
+    )
+
+
+def plan_probe(
+    store: Path | FeatureStore,
+    protocol: Protocol,
+    *,
+    out: Path,
+    encoders: Sequence[str] = (),
+    estimator: str = "linear-probe",
+) -> Plan:
+    """Say what `probe` would do, and write nothing; raises as it does."""
+    registry.load("estimators", estimator)
+    opened = open_store(store) if isinstance(store, Path) else store
+    folder = ResultsFolder(out)
+    earlier = _earlier_encoders(opened, folder)
+    prepared = prepare(opened, protocol, encoders, earlier)
+    if folder.protocol_file.is_file():
+        write_record(folder, prepared.record)  # a folder that has one is only compared
+    units = [
+        unit
+        for encoder in prepared.encoders
+        for unit in _checked(folder, units_of(opened, prepared, estimator, encoder, out))
+    ]
+    missing = tuple(unit for unit in units if not is_done(unit))
+    return Plan(prepared=prepared, missing=missing, found=len(units) - len(missing))
+
+
+def _earlier_encoders(store: FeatureStore, folder: ResultsFolder) -> tuple[str, ...]:
+    """Name the store's encoders that the results hold predictions of, in any arm."""
+    held = {file.parent.name for file in folder.prediction_files()}
+    return tuple(name for name in references(store) if folder_name(name) in held)
+
+
+def _checked(folder: ResultsFolder, units: tuple[Unit, ...]) -> tuple[Unit, ...]:
+    """Refuse to put an encoder's predictions beside others of its own.
+
+    Raises:
+        OtherUnitsError: if the folder holds units that are not among these.
+    """
+    first = units[0]
+    names = {unit.name for unit in units}
+    held = {file.stem for file in first.predictions_file.parent.glob("*.parquet")}
+    if not held <= names:
+        raise OtherUnitsError(folder.path, first.estimator, folder_name(first.encoder))
+    return units
+
+
+def _worthwhile_workers(units: Sequence[Unit]) -> int:
+    numbers = sum(len(unit.train.row) * unit.features.contract.dim for unit in units)
+    return min(cores(), len(units)) if numbers > _WORTH_PROCESSES else 1

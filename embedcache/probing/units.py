@@ -1,0 +1,218 @@
+"""One unit of probing: one encoder, one training set, one file of predictions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache import registry
+from embedcache.durable import write_file
+from embedcache.errors import NotConvergedError
+from embedcache.probing.estimators.estimator import Estimator, Fitted
+from embedcache.probing.judged import Judged
+from embedcache.probing.prepare import Prepared
+from embedcache.protocol.protocol import Protocol
+from embedcache.results.layout import ResultsFolder
+from embedcache.results.predictions import Predictions
+from embedcache.results.predictions_file import write_predictions
+from embedcache.results.record import Maker
+from embedcache.results.units import unit_name
+from embedcache.schema import canonical_json
+from embedcache.store.feature_set import FeatureSet
+from embedcache.store.reader import FeatureStore, open_store
+
+#: `fold` of the model that is fitted on all training images.
+REFIT = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Unit:
+    """What a worker needs; features it reads from the store itself.
+
+    Attributes:
+        name: sha256 of all that decides the content, 64 hex digits.
+        store: the feature store.
+        results: the results folder.
+        estimator: name of the estimator, which is the arm.
+        encoder: the encoder's reference.
+        features: its feature set.
+        fold: the outer fold that is tested, or `REFIT`.
+        tested: which training images the unit tests, (n,) bool; none in a refit.
+        train: the training cohort's judged images.
+        external: each external cohort's.
+        protocol: how models are judged.
+        classes: the protocol's class list.
+    """
+
+    name: str
+    store: Path
+    results: Path
+    estimator: str
+    encoder: str
+    features: FeatureSet
+    fold: int
+    tested: NDArray[np.bool_]
+    train: Judged
+    external: tuple[Judged, ...]
+    protocol: Protocol
+    classes: tuple[str, ...]
+
+    @property
+    def predictions_file(self) -> Path:
+        """Where the predictions lie; that it exists means that the unit is done."""
+        folder = ResultsFolder(self.results).predictions_of(self.estimator, self.encoder)
+        return folder / f"{self.name}.parquet"
+
+    @property
+    def model_file(self) -> Path:
+        """Where the fitted model lies, as safetensors; its JSON is beside it."""
+        arm, encoder, _ = self.predictions_file.parts[-3:]
+        return self.results / "fitted" / arm / encoder / f"{self.name}.safetensors"
+
+
+def units_of(
+    store: FeatureStore, prepared: Prepared, estimator: str, encoder: str, results: Path
+) -> tuple[Unit, ...]:
+    """List an encoder's units: each outer fold, then the refit. Reads and hashes its features."""
+    features = prepared.encoders[encoder]
+    cohorts = (prepared.train, *prepared.external)
+    decides = {
+        "protocol": prepared.record.protocol,
+        "classes": prepared.record.classes,
+        "folds": prepared.record.folds_sha256,
+        "cohorts": {judged.name: judged.record.sha256 for judged in cohorts},
+        "arm": estimator,
+        "code": registry.load("estimators", estimator).version,
+        "feature_id": features.id,
+        "vectors": {judged.name: _sha256(store, features.id, judged.row) for judged in cohorts},
+    }
+    fold = prepared.folds.fold[:, 0]
+    return tuple(
+        Unit(
+            name=unit_name({**decides, "fold": tested}),
+            store=store.path,
+            results=results,
+            estimator=estimator,
+            encoder=encoder,
+            features=features,
+            fold=tested,
+            tested=fold == tested,
+            train=prepared.train,
+            external=prepared.external,
+            protocol=_protocol(prepared),
+            classes=prepared.record.classes,
+        )
+        for tested in (*range(int(fold.max()) + 1), REFIT)
+    )
+
+
+def do_unit(unit: Unit) -> tuple[str, ...]:
+    """Fit, predict, and write model and predictions, in this order; durable on return.
+
+    Returns:
+        What whoever reads the numbers should know, one sentence each.
+
+    Raises:
+        NotConvergedError: if the fit does not reach its optimum.
+    """
+    store = open_store(unit.store)
+    fitted = _fit(unit, store.features(unit.features.id, unit.train.row))
+    asked = [] if unit.fold == REFIT else [(unit.train, unit.tested)]
+    asked += [(judged, np.ones(len(judged.row), np.bool_)) for judged in unit.external]
+    parts = [_predict(unit, fitted, store, judged, which) for judged, which in asked]
+    _write_model(unit, fitted)
+    if parts:
+        write_predictions(unit.predictions_file, parts)
+    return tuple(f"{unit.encoder}, {_training(unit.fold)}: {note}" for note in fitted.notes)
+
+
+def is_done(unit: Unit) -> bool:
+    """Whether a unit's last file is there; a refit that predicts nothing leaves its model only."""
+    nothing_to_predict = unit.fold == REFIT and not unit.external
+    return (unit.model_file if nothing_to_predict else unit.predictions_file).is_file()
+
+
+def _fit(unit: Unit, x: NDArray[np.float32]) -> Fitted:
+    estimator: Estimator = registry.load("estimators", unit.estimator)
+    try:
+        (fitted,) = estimator.fit(
+            x,
+            unit.train.label,
+            unit.train.cluster,
+            ~unit.tested[np.newaxis],
+            tuning=unit.protocol.tuning,
+            seed=unit.protocol.seed,
+        )
+    except NotConvergedError as error:
+        raise replace(error, encoder=unit.encoder, training=_training(unit.fold)) from error
+    return fitted
+
+
+def _predict(
+    unit: Unit, fitted: Fitted, store: FeatureStore, judged: Judged, which: NDArray[np.bool_]
+) -> Predictions:
+    """Predict some of a cohort's judged images; `which` is (n,) bool."""
+    x = store.features(unit.features.id, judged.row[which])
+    probability = fitted.probabilities(x)
+    return Predictions(
+        maker=_maker(unit, fitted),
+        cohort=judged.name,
+        classes=unit.classes,
+        image=judged.image[which],
+        label=judged.label[which],
+        cluster=judged.cluster[which],
+        predicted=probability.argmax(axis=1).astype(np.int16),
+        probability=probability,
+        fold=np.full(len(x), unit.fold, np.int8),
+        strata={name: values[which] for name, values in judged.strata.items()},
+    )
+
+
+def _maker(unit: Unit, fitted: Fitted) -> Maker:
+    runs = unit.features.runs
+    return Maker(
+        encoder=unit.encoder,
+        arm=unit.estimator,
+        feature_id=unit.features.id,
+        contract=unit.features.contract,
+        licence=unit.features.licence,
+        citation=unit.features.citation,
+        extraction=runs[-1].provenance if runs else None,
+        settings=fitted.settings,
+    )
+
+
+def _write_model(unit: Unit, fitted: Fitted) -> None:
+    from safetensors.numpy import save
+
+    about = {
+        "format_version": 1,
+        "estimator": unit.estimator,
+        "encoder": unit.encoder,
+        "feature_id": unit.features.id,
+        "classes": unit.classes,
+        "fold": unit.fold,
+        "settings": fitted.settings,
+        "notes": fitted.notes,
+    }
+    write_file(unit.model_file.with_suffix(".json"), canonical_json(about) + b"\n")
+    arrays = {name: np.ascontiguousarray(array) for name, array in fitted.state().items()}
+    write_file(unit.model_file, save(arrays))
+
+
+def _sha256(store: FeatureStore, feature_id: str, rows: NDArray[np.int64]) -> str:
+    x = store.features(feature_id, rows)
+    return hashlib.sha256(np.ascontiguousarray(x, "<f4").data).hexdigest()
+
+
+def _protocol(prepared: Prepared) -> Protocol:
+    assert prepared.record.protocol is not None
+    return prepared.record.protocol
+
+
+def _training(fold: int) -> str:
+    return "all training images" if fold == REFIT else f"fold {fold}"
