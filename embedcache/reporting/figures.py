@@ -63,6 +63,24 @@ def _steps(least: float) -> Iterable[float]:
     return (base * 10.0**exponent for exponent in range(power, power + 3) for base in (1, 2, 5))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shades:
+    """One scale of colours for all matrices of a page.
+
+    Attributes:
+        low: value that is dark blue.
+        high: value that is yellow.
+    """
+
+    low: float
+    high: float
+
+    def of(self, value: float) -> str:
+        """Colour of a value, `#rrggbb`."""
+        width = self.high - self.low
+        return cividis((value - self.low) / width if width > 0 else 1.0)
+
+
 def cividis(share: float) -> str:
     """Colour of a value between 0 (dark blue) and 1 (yellow), `#rrggbb`."""
     place = min(max(share, 0.0), 1.0) * (len(CIVIDIS) - 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedcache.reporting import checks, figures, matrices, methods, numbers, tables
@@ -18,6 +19,7 @@ from embedcache.reporting.evidence import (
     called,
     headline_rows,
     home_and_abroad,
+    is_floor,
     is_random,
     is_synthetic,
     who,
@@ -58,7 +60,15 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         name: getattr(numbers, name)
-        for name in ("count", "difference_interval", "interval", "p_value", "points", "signed")
+        for name in (
+            "count",
+            "difference_interval",
+            "interval",
+            "p_value",
+            "points",
+            "signed",
+            "tick_label",
+        )
     }
     environment.filters |= {
         "adjusted_p": numbers.adjusted_p,
@@ -66,7 +76,7 @@ def _environment() -> Environment:
         "preprocessing": methods.preprocessing_of,
         "weights": methods.weights_of,
     }
-    environment.globals |= {"cividis": figures.cividis, "ink_on": figures.ink_on, "who": who}
+    environment.globals |= {"ink_on": figures.ink_on, "who": who}
     return environment
 
 
@@ -83,6 +93,8 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
     boards = tables.leaderboards(evidence, rows)
     forests = [tables.forest(evidence, rows, cohort) for cohort in evidence.record.cohorts]
     makers = sorted(evidence.makers, key=lambda maker: _rank(boards[0], maker))
+    strata = matrices.stratum_matrices(evidence, rows)
+    classes = [(c, matrices.class_matrices(evidence, rows, c)) for c in evidence.record.cohorts]
     return {
         "record": evidence.record,
         "protocol": plain(evidence.record.protocol),
@@ -96,13 +108,14 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
         "checks": checks.checks(evidence, rows),
         "failures": {c.name: checks.failures(c) for c in evidence.record.cohorts},
         "boards": [(board, _board_axis(board)) for board in boards],
+        "ranked": not is_synthetic(evidence) and not all(map(is_random, evidence.makers)),
+        "by_site": any(entry.worst for board in boards for entry in board.entries),
         "metric_name": numbers.title(PRIMARY),
-        "forests": [(item, _forest_axis(item)) for item in forests if item is not None],
+        "forests": [(item, _forest_axis(evidence, item)) for item in forests if item is not None],
         "adjustment": numbers.adjustment(evidence.comparisons),
-        "strata": matrices.stratum_matrices(evidence, rows),
-        "classes": [
-            (c, matrices.class_matrices(evidence, rows, c)) for c in evidence.record.cohorts
-        ],
+        "strata": strata,
+        "classes": classes,
+        "shades": _shades(strata, [matrix for _, items in classes for matrix in items]),
         "confusions": [(m, matrices.confusion_tables(evidence, who(m))) for m in makers],
         "anchors": {who(maker): number for number, maker in enumerate(makers)},
         "metrics": _overall(evidence, rows),
@@ -144,9 +157,23 @@ def _ends(rows: list[MetricRow]) -> list[float]:
     return [end for end in ends if end is not None]
 
 
-def _forest_axis(item: tables.Forest) -> figures.Axis:
-    ends = [end for row in item.against for end in (row.value, row.low, row.high)]
-    return figures.axis_over([0.0, *(end for end in ends if end is not None)])
+def _forest_axis(evidence: Evidence, item: tables.Forest) -> figures.Axis:
+    floors = {who(maker) for maker in evidence.makers if is_floor(maker)}
+    models = [row for row in item.against if (row.arm, row.encoder) not in floors]
+    # The floor lies far off and would press the models together; it is marked at the edge.
+    ends = [end for row in models or item.against for end in (row.value, row.low, row.high)]
+    return figures.axis_over([0.0, *(end for end in ends if end is not None)], most=5)
+
+
+def _shades(strata: Sequence[matrices.Matrix], rows: Sequence[matrices.Matrix]) -> figures.Shades:
+    values = [
+        cell.row.value
+        for matrix in (*strata, *rows)
+        for _, cells in matrix.rows
+        for cell in cells
+        if cell.row is not None and cell.row.value is not None
+    ]
+    return figures.Shades(low=min(values, default=0.0), high=max(values, default=1.0))
 
 
 def _overall(evidence: Evidence, rows: Rows) -> list[MetricRow]:

@@ -43,6 +43,11 @@ def signed(value: float | None) -> str:
     return "0.0" if text[1:] == "0.0" else text
 
 
+def tick_label(value: float) -> str:
+    """Write a place on an axis, in hundredths with no more decimals than it has."""
+    return f"{round(100 * value, 6):g}".replace("-", MINUS)
+
+
 def interval(row: MetricRow) -> str:
     """Write a row's 95 % interval, or say that there is none."""
     if row.low is None or row.high is None:

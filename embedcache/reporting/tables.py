@@ -73,7 +73,7 @@ class Forest:
 
     Attributes:
         cohort: whose images.
-        leader: the encoder with the highest value.
+        leader: the trained encoder with the highest value; any, where none is trained.
         against: each other encoder minus the leader, nearest first.
         pairs: all comparisons of the cohort, as computed.
     """
@@ -132,7 +132,8 @@ def worst_site(rows: Rows, name: Who, cohort: CohortRecord | None) -> MetricRow 
 
 def forest(evidence: Evidence, rows: Rows, cohort: CohortRecord) -> Forest | None:
     """Compare each encoder with the leader of a cohort; None with fewer than two encoders."""
-    leader = leader_of(evidence, rows, cohort)
+    models = tuple(who(m) for m in evidence.makers if not is_floor(m) and not is_random(m))
+    leader = leader_of(evidence, rows, cohort, among=models) or leader_of(evidence, rows, cohort)
     pairs = pairs_of(evidence, rows, cohort)
     if leader is None or not pairs:
         return None

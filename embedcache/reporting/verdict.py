@@ -183,7 +183,7 @@ def _moved(evidence: Evidence, rows: Rows, trained: tuple[Who, ...]) -> str:
     change, name, cohort = min(changes, key=lambda item: item[0])
     where = "abroad" if len(abroad) == 1 else f"to {cohort.name}"
     if len(trained) == 1:
-        return f"moved {where} it changes by {signed(change)} points"
+        return f"moved {where} it {'loses' if change < 0 else 'gains'} {points(abs(change))} points"
     if change >= 0:
         return f"moved {where} none loses; {called(evidence)[name]} gains least, {signed(change)}"
     return f"moved {where}, {called(evidence)[name]} loses most, {points(-change)} points"
