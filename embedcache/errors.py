@@ -978,3 +978,73 @@ class SameEncoderError(BadInputError):
             f"{self.encoder} lies in both {str(self.first)!r} and {str(self.second)!r}; "
             "name each encoder once"
         )
+
+
+@dataclass(eq=False)
+class NotATableError(BadInputError):
+    """A file was named as a prediction table, and is none that can be read."""
+
+    file: Path
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name} {self.problem}"
+
+
+@dataclass(eq=False)
+class EmptyTableError(BadInputError):
+    """A prediction table has nothing in it."""
+
+    file: Path
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name} holds {self.what}; one row an image and encoder is needed"
+
+
+@dataclass(eq=False)
+class TableColumnError(BadInputError):
+    """A prediction table lacks a column."""
+
+    file: Path
+    column: str
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file.name} has no column {self.column!r} (it has {listed(self.found)}); a "
+            "prediction table has image, patient or cluster, label, and a probability:CLASS for "
+            "each class or predicted"
+        )
+
+
+@dataclass(eq=False)
+class BadCellsError(BadInputError):
+    """Cells of a prediction table cannot be right."""
+
+    file: Path
+    column: str
+    rows: int
+    first_row: int
+    problem: str
+
+    def __str__(self) -> str:
+        rows = "row" if self.rows == 1 else "rows"
+        return (
+            f"{self.file.name}, column {self.column!r}: {self.rows} {rows} {self.problem}; "
+            f"the first is row {self.first_row}"
+        )
+
+
+@dataclass(eq=False)
+class TableOverwritesError(BadInputError):
+    """A results folder holds other predictions of an encoder that a table brings."""
+
+    path: Path
+    encoder: str
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.path)!r} holds other predictions of {self.encoder}, and results are never "
+            "overwritten; name another folder with --out"
+        )

@@ -23,7 +23,7 @@ from embedcache.cohorts.inspection import (
     TwoLabels,
 )
 from embedcache.cohorts.near_duplicates import SIDE, NearDuplicate, blank, near_duplicates
-from embedcache.errors import CohortNameTakenError, ImageUnreadableError
+from embedcache.errors import CohortTwiceError, ImageUnreadableError
 from embedcache.images.decode import Header, decode, header
 from embedcache.images.source import Source
 from embedcache.images.thumbnail import thumbnail
@@ -38,11 +38,11 @@ def inspect(cohorts: Sequence[Cohort], progress: Progress | None = None) -> Insp
         progress: who watches.
 
     Raises:
-        CohortNameTakenError: if two cohorts have one name.
+        CohortTwiceError: if two cohorts have one name.
     """
     for name, count in Counter(cohort.name for cohort in cohorts).items():
         if count > 1:
-            raise CohortNameTakenError(name)
+            raise CohortTwiceError(name)
     progress = progress or Silent()
     looks = _look_at_all(cohorts, progress)
     seen = [_Seen.of(cohort, part) for cohort, part in zip(cohorts, looks, strict=True)]

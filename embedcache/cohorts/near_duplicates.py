@@ -76,11 +76,11 @@ def near_duplicates(
         Every pair found, sorted by digests.
     """
     shown = np.flatnonzero(~blank(thumbnail))
-    feature = _unit(_detail(_halve(thumbnail[shown]), sigma=2.0))
+    feature = signature(thumbnail[shown])
     found = []
     with (progress or Silent()).stage("comparing", len(shown), "images") as stage:
         for start, pair in _candidates(feature):
-            score = _confirm(thumbnail, shown[pair])
+            score = block_score(thumbnail, shown[pair])
             found += _named(digests, shown[pair], score)
             stage.advance(min(_ROWS_AT_ONCE, len(shown) - start))
     return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))
@@ -90,6 +90,20 @@ def blank(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Say which thumbnails show nothing to compare by: (n, 64, 64) uint8 -> (n,) bool."""
     detail = _detail(_halve(thumbnail), sigma=2.0)
     return np.asarray(np.sqrt(np.mean(detail**2, axis=(1, 2))) < BLANK)
+
+
+def signature(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Describe images by rows whose dot product is the correlation of the first look.
+
+    Args:
+        thumbnail: (n, 64, 64) uint8, none of them blank.
+
+    Returns:
+        (n, 1024) float32, each row of mean zero and length one.
+    """
+    row = _detail(_halve(thumbnail), sigma=2.0).reshape(len(thumbnail), -1)
+    row -= row.mean(axis=1, keepdims=True)
+    return np.asarray(row / np.linalg.norm(row, axis=1, keepdims=True))
 
 
 def _halve(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,13 +119,6 @@ def _detail(grey: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(grey - gaussian_filter(grey, (0, sigma, sigma)))
 
 
-def _unit(detail: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centre and scale each row, so that a dot product is a correlation."""
-    row = detail.reshape(len(detail), -1)
-    row = row - row.mean(axis=1, keepdims=True)
-    return np.asarray(row / np.linalg.norm(row, axis=1, keepdims=True))
-
-
 def _candidates(feature: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Give, for each block of rows, its start and its pairs (k, 2) that correlate enough."""
     for start in range(0, len(feature), _ROWS_AT_ONCE):
@@ -121,8 +128,16 @@ def _candidates(feature: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.
         yield start, np.argwhere(likeness >= CANDIDATE) + start
 
 
-def _confirm(thumbnail: NDArray[np.uint8], pair: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score pairs (k, 2) of thumbnails by their blocks, both ways: (k,)."""
+def block_score(thumbnail: NDArray[np.uint8], pair: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score pairs by the second look, both ways round.
+
+    Args:
+        thumbnail: (n, 64, 64) uint8.
+        pair: (k, 2), rows of `thumbnail`.
+
+    Returns:
+        (k,), at most 1.
+    """
     score = np.empty(len(pair))
     for start in range(0, len(pair), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
