@@ -1048,3 +1048,21 @@ class TableOverwritesError(BadInputError):
             f"{str(self.path)!r} holds other predictions of {self.encoder}, and results are never "
             "overwritten; name another folder with --out"
         )
+
+
+@dataclass(eq=False)
+class TableClassError(BadInputError):
+    """A prediction table names classes that have no probability column."""
+
+    file: Path
+    column: str
+    found: tuple[str, ...]
+    rows: int
+    classes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file.name}, column {self.column!r}: {self.rows} rows say {listed(self.found)}, "
+            f"but the probability columns are of {listed(self.classes)}; correct the labels, or "
+            f"add a column probability:{self.found[0]}"
+        )
