@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import typer
 
+from embedcache.cli.cohorts import app as cohorts
 from embedcache.cli.extract import extract
 from embedcache.cli.quickstart import quickstart
 from embedcache.cli.report import report
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(quickstart)
 app.command()(extract)
 app.command()(report)
+app.add_typer(cohorts, name="cohorts")
 
 
 def main() -> None:

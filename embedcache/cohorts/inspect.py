@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.cohorts.cohort import Cohort
+from embedcache.cohorts.cohort import NOT_GIVEN, Cohort
 from embedcache.cohorts.inspection import (
     ClassCount,
     CohortInspection,
@@ -95,8 +95,8 @@ class _Seen:
         return cls(cohort=cohort, rows=rows, unreadable=unreadable, picture=picture)
 
     def values(self, column: NDArray[np.str_], digest: str) -> set[str]:
-        """Give the values that a column has on the rows of an image."""
-        return {str(column[row]) for row in self.rows[digest]}
+        """Give the values that a column has on the rows of an image, empty cells apart."""
+        return {str(column[row]) for row in self.rows[digest]} - {NOT_GIVEN}
 
 
 def _look_at_all(cohorts: Sequence[Cohort], progress: Progress) -> list[list[_Look]]:
@@ -245,7 +245,8 @@ def _class_counts(seen: _Seen) -> tuple[ClassCount, ...]:
 
 def _patients_on_several(patient: NDArray[np.str_], column: NDArray[np.str_]) -> int:
     pairs = set(zip(patient.tolist(), column.tolist(), strict=True))
-    return sum(count > 1 for count in Counter(name for name, _ in pairs).values())
+    values = Counter(name for name, value in pairs if value != NOT_GIVEN)
+    return sum(count > 1 for count in values.values())
 
 
 def _copies(seen: _Seen, digests: Sequence[str]) -> Copies:
