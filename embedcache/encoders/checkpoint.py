@@ -34,7 +34,10 @@ _IMPOSTORS = {
 
 #: What a checkpoint looks like, by a name that only such networks have.
 _LAYOUTS = (
-    (r"_blocks\.\d+\._depthwise_conv\.", "an EfficientNet of the efficientnet_pytorch package"),
+    (
+        r"_blocks\.\d+\._depthwise_conv\.",
+        "an EfficientNet as the package efficientnet_pytorch writes it",
+    ),
     (r"visual\.", "an image-text model (CLIP layout)"),
     (r"(decoder_blocks|mask_token)", "a masked autoencoder with its decoder"),
     (r"backbone\.", "a detector or segmenter around its backbone"),

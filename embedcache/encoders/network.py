@@ -66,23 +66,22 @@ class NetworkEncoder:
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """Full float32 products and fixed kernels on a GPU, as before on leaving.
+    """Full float32 products and fixed kernels, whatever the process chose; as before on leaving.
 
-    TF32 rounds the factors of a product to 10 bits, and cuDNN's benchmark picks kernels by the
-    clock: either would make a contract's numbers depend on the machine's mood.
+    TF32 and bfloat16 round the factors of a product to 10 and 7 bits, and cuDNN's benchmark picks
+    kernels by the clock: each would make a contract's numbers depend on the machine's mood.
     """
     import torch
 
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     try:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
             yield
     finally:
-        matmul.allow_tf32 = before
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

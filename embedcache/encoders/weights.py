@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -82,35 +83,41 @@ class HubFile:
     mend: str
 
     def find(self, encoder: str) -> Path:
-        """Give the file in the hub's cache, downloaded if need be; see `WeightSource.find`."""
-        # Hub errors import with the package, which takes a third of a second.
+        """Give the file in the hub's cache, else download it; see `WeightSource.find`.
+
+        The cache comes first: a model that moved on at the hub keeps its feature id here.
+        """
+        from huggingface_hub import try_to_load_from_cache
+
+        for name in self.names:
+            cached = try_to_load_from_cache(self.repository, name)
+            if isinstance(cached, str):
+                return Path(cached)
+        return self._download(encoder)
+
+    def _download(self, encoder: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import (
-            EntryNotFoundError,
             GatedRepoError,
             LocalEntryNotFoundError,
+            RemoteEntryNotFoundError,
             RepositoryNotFoundError,
         )
 
         reason = "none of its files is there"
-        for name in self.names:
-            try:
-                return Path(hf_hub_download(self.repository, name))
-            except LocalEntryNotFoundError:
-                # Also an entry-not-found by class, but it means that nobody could be asked.
-                reason = "the hub cannot be reached and its cache does not hold it"
-                break
-            except EntryNotFoundError:
-                continue
-            except GatedRepoError:
-                reason = f"its owners ask for your consent at huggingface.co/{self.repository}"
-                break
-            except RepositoryNotFoundError:
-                reason = "the hub has no such model, or hides it from you"
-                break
-            except OSError as error:
-                reason = f"the hub cannot be reached ({type(error).__name__})"
-                break
+        try:
+            for name in self.names:
+                # The next name is tried where the hub says that it has no such file.
+                with suppress(RemoteEntryNotFoundError):
+                    return Path(hf_hub_download(self.repository, name))
+        except GatedRepoError:
+            reason = f"its owners ask for your consent at huggingface.co/{self.repository}"
+        except RepositoryNotFoundError:
+            reason = "the hub has no such model, or hides it from you"
+        except LocalEntryNotFoundError:
+            reason = "the hub cannot be reached, and its cache here does not hold it"
+        except OSError as error:
+            reason = f"the hub cannot be reached ({type(error).__name__})"
         where = f"{self.repository} on the Hugging Face hub: {reason}"
         raise WeightsMissingError(encoder, where, self.mend)
 

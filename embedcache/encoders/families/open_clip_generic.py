@@ -87,13 +87,20 @@ def untrained(name: str, quick: bool, seed: int) -> dict[str, Tensor]:
 
 
 def _create(name: str, quick: bool) -> Any:
+    """The whole model as `open_clip.create_model` makes it, with random weights."""
     repair_torchvision()
     import open_clip
 
-    # load_weights and pretrained_text are off: nothing may be fetched behind our back.
-    return open_clip.create_model(
-        name, load_weights=False, force_quick_gelu=quick, pretrained_text=False
-    )
+    # Not create_model: it warns that nobody trained the model, which holds until we load it, and
+    # its first warning gives the whole process a log handler.
+    config = open_clip.get_model_config(name)
+    custom = config.pop("custom_text", False)
+    kind = open_clip.CLIP
+    if custom:
+        kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
+    # A timm tower would otherwise fetch its own weights first.
+    config["vision_cfg"]["timm_model_pretrained"] = False
+    return kind(**{**config, "quick_gelu": quick})
 
 
 def _tower_of(state: dict[str, Tensor]) -> dict[str, Tensor]:

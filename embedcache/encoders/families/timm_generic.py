@@ -185,8 +185,8 @@ def _notes(ref: EncoderRef, config: Any, preprocessing: Preprocessing) -> tuple[
     if named is not None:
         spec = registry.load("encoders", named)
         notes.append(
-            f"{ref.name} is not {named}: {_told(preprocessing)} and other weights here, "
-            f"{_told(spec.preprocessing)} there"
+            f"{ref.name} is not {named}: it prepares pictures by {_told(preprocessing)}, "
+            f"{named} by {_told(spec.preprocessing)}, and their weights are two files"
         )
     return tuple(notes)
 
