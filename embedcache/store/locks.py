@@ -38,6 +38,7 @@ _POLL = 0.1
 
 def lock_folder(store: Path) -> Path:
     """Where a store's locks lie: beside it, for readers warn of strangers inside."""
+    store = store.resolve()  # one folder, whatever link the store was named by
     return store.with_name(f"{store.name}.locks")
 
 
@@ -86,7 +87,7 @@ def hold(store: Path, name: str, what: str, patience: float) -> Iterator[Held]:
     """
     folder = lock_folder(store)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{name}.lock", thread_local=False)
         held = _acquire(lock, folder / f"{name}.holder", what, time.monotonic() + patience)
     except OSError as error:
@@ -97,6 +98,17 @@ def hold(store: Path, name: str, what: str, patience: float) -> Iterator[Held]:
         if _read(held.holder).get("id") == held.id:
             held.holder.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def table_lock(store: Path) -> Iterator[Held]:
+    """Hold the short lock on image table, cohorts and manifest.
+
+    Raises:
+        StoreBusyError, StoreAccessError: as `hold`.
+    """
+    with hold(store, "table", f"the image table of {store.name}", PATIENCE) as held:
+        yield held
 
 
 def _acquire(lock: FileLock, holder: Path, what: str, deadline: float) -> Held:

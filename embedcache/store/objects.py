@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedcache.durable import PARTIAL, sync_folder, write_file
+from embedcache.durable import sync_folder, write_file
 from embedcache.errors import DamagedStoreError, StoreAccessError
 from embedcache.store.layout import DOCUMENT, ArrayLayout
 
@@ -231,8 +231,3 @@ def files_below(root: Path, node: str = "") -> Iterator[str]:
 
 def _refuse(error: OSError) -> None:
     raise StoreAccessError("list", Path(error.filename or "a folder").name, reason_of(error))
-
-
-def is_partial(key: str) -> bool:
-    """Whether a file was being written when its writer died."""
-    return key.endswith(PARTIAL)

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.store.feature_set import FeatureSet
-from embedcache.store.image_table import ImageTable
-from embedcache.store.stored_cohort import StoredCohort
+from embedcache.errors import (
+    AmbiguousNameError,
+    DamagedStoreError,
+    NewerFormatError,
+    NotAStoreError,
+    PathMissingError,
+    RowsMissingError,
+    UnfinishedCohortError,
+    UnknownNameError,
+)
+from embedcache.store.feature_set import FeatureSet, failed_rows, read_done, read_feature_set
+from embedcache.store.image_table import ImageTable, read_rows, read_table
+from embedcache.store.layout import (
+    COHORTS,
+    DOCUMENT,
+    FEATURES,
+    FORMAT,
+    FORMAT_VERSION,
+    IMAGES,
+    VECTOR_ROWS,
+    cohort_node,
+    feature_node,
+)
+from embedcache.store.manifest import read_manifest, read_settled
+from embedcache.store.objects import Proofs, children, read_group
+from embedcache.store.stored_cohort import StoredCohort, read_cohort
+from embedcache.store.vectors import Vectors, content_digest
 
 if TYPE_CHECKING:
     import dask.array
@@ -25,51 +50,114 @@ def open_store(path: Path) -> FeatureStore:
         NewerFormatError: if a newer embedcache wrote it.
         DamagedStoreError: if its own description does not hold together.
     """
-    raise NotImplementedError
+    check_format(path)
+    read_manifest(path)
+    return FeatureStore(path)
+
+
+def check_format(path: Path) -> None:
+    """Make sure that a path holds a store that this embedcache can read.
+
+    Raises:
+        PathMissingError, NotAStoreError, NewerFormatError, DamagedStoreError: as `open_store`.
+    """
+    if not path.exists():
+        raise PathMissingError("the feature store", path)
+    if not (path / DOCUMENT).is_file():
+        raise NotAStoreError(path)
+    attributes = read_group(path, "")
+    version = attributes.get("format_version")
+    if attributes.get("format") != FORMAT:
+        raise NotAStoreError(path)
+    if type(version) is int and version > FORMAT_VERSION:
+        raise NewerFormatError(path, version, FORMAT_VERSION)
+    if attributes != {"format": FORMAT, "format_version": FORMAT_VERSION}:
+        raise DamagedStoreError(DOCUMENT, "its attributes are not this format's")
 
 
 class FeatureStore:
-    """Images, cohorts and features of one store; reads on demand, writes nothing."""
+    """Images, cohorts and features of one store; reads on demand, writes nothing.
 
-    path: Path
+    Cohorts and the image table are read as they were when first asked for.
+    """
 
-    @property
+    def __init__(self, path: Path) -> None:
+        """Use `open_store`, which checks the path."""
+        self.path = path
+
+    @cached_property
     def images(self) -> ImageTable:
-        """The image table."""
-        raise NotImplementedError
+        """The image table.
+
+        Raises:
+            DamagedStoreError: if it is not what was written.
+        """
+        return read_settled(self.path, IMAGES, lambda proofs: read_table(self.path, proofs))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def cohorts(self) -> tuple[str, ...]:
         """Names of the cohorts, sorted."""
-        raise NotImplementedError
+        return children(self.path, COHORTS)
 
     def cohort(self, name: str) -> StoredCohort:
         """One cohort.
 
         Raises:
             UnknownNameError: if the store has none of that name.
-            DamagedStoreError: if it does not match its manifest, or was left half written.
+            UnfinishedCohortError: if a writer is replacing it, or died doing so.
+            DamagedStoreError: if it is not what the manifest says.
         """
-        raise NotImplementedError
+        if name not in self.cohorts():
+            raise UnknownNameError("cohort", name, self.cohorts())
+
+        def read(proofs: Proofs | None) -> StoredCohort:
+            if proofs is None:
+                raise UnfinishedCohortError(name)
+            # A cohort may be newer than the table that this store read before.
+            images = read_settled(self.path, IMAGES, lambda known: read_rows(self.path, known))
+            return read_cohort(self.path, name, images, proofs)
+
+        return read_settled(self.path, cohort_node(name), read)
 
     def feature_sets(self) -> tuple[FeatureSet, ...]:
-        """All feature sets, by name, then id."""
-        raise NotImplementedError
+        """All feature sets, by name, then id.
+
+        Raises:
+            DamagedStoreError: if one is not what was written.
+        """
+        found = [self._feature_set(feature_id) for feature_id in children(self.path, FEATURES)]
+        return tuple(sorted(found, key=lambda one: (one.name, one.id)))
 
     def select(self, reference: str) -> FeatureSet:
-        """The feature set called `NAME` or `NAME#ID`.
+        """The feature set called `NAME` or `NAME#ID`; the first digits of an id will do.
 
         Raises:
             UnknownNameError: if there is none.
-            AmbiguousNameError: if several ids share the name; lists them.
+            AmbiguousNameError: if several ids fit; lists them.
         """
-        raise NotImplementedError
+        sets = self.feature_sets()
+        name, _, feature_id = reference.partition("#")
+        fitting = [one for one in sets if one.name == name and one.id.startswith(feature_id)]
+        if not fitting:
+            raise UnknownNameError("feature set", reference, self._references(sets))
+        if len(fitting) > 1:
+            raise AmbiguousNameError(name, tuple(one.id for one in fitting))
+        return fitting[0]
+
+    def reference(self, feature_id: str) -> str:
+        """The shortest name that selects a feature set: with `#ID` where two share the name."""
+        sets = self.feature_sets()
+        ids = [one.id for one in sets]
+        return self._references(sets)[ids.index(feature_id)]
 
     def done(self, feature_id: str) -> NDArray[np.bool_]:
         """Which images have a vector, (n,) bool."""
-        raise NotImplementedError
+        done = np.zeros(len(self.images), np.bool_)
+        known = self._done(feature_id)[: len(done)]
+        done[: len(known)] = known
+        return done
 
     def features(self, feature_id: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of rows of the image table, in the order asked: (k, dim) float32.
@@ -78,11 +166,18 @@ class FeatureStore:
             RowsMissingError: if a row is not done; names the rows.
             DamagedRowsError: if a vector is gone, not finite or fails its checksum; likewise.
         """
-        raise NotImplementedError
+        rows = np.asarray(rows, np.int64)
+        done = self._done(feature_id)
+        there = (rows >= 0) & (rows < len(done))
+        there[there] = done[rows[there]]
+        if not there.all():
+            lacking = tuple(np.unique(rows[~there]).tolist())
+            raise RowsMissingError(self._feature_set(feature_id).name, lacking)
+        return self._vectors(feature_id).read(rows).astype(np.float32, copy=False)
 
     def failed(self, feature_id: str) -> dict[int, str]:
         """Reason by row, of all rows that some run could not encode and none has done since."""
-        raise NotImplementedError
+        return failed_rows(self._feature_set(feature_id).runs, self._done(feature_id))
 
     def content_digest(self, feature_id: str) -> str:
         """Sha256 over done rows in digest order (image digest, then vector bytes), 64 hex digits.
@@ -90,16 +185,57 @@ class FeatureStore:
         Raises:
             DamagedRowsError: if a vector is gone or fails its checksum.
         """
-        raise NotImplementedError
+        rows = np.flatnonzero(self.done(feature_id))
+        return content_digest(self._vectors(feature_id), self.images.digest, rows)
 
     def to_numpy(self, feature_id: str) -> NDArray[np.float32]:
         """Vectors of all done rows, ascending (`np.flatnonzero(done)`), (k, dim) float32."""
-        raise NotImplementedError
+        return self.features(feature_id, np.flatnonzero(self.done(feature_id)))
 
     def to_dask(self, feature_id: str) -> dask.array.Array:
         """The same, read and checked chunk by chunk when computed."""
-        raise NotImplementedError
+        from dask import array, delayed  # type: ignore[attr-defined]  # dask exports it lazily
+
+        rows = np.flatnonzero(self.done(feature_id))
+        dim = self._feature_set(feature_id).contract.dim
+        read = delayed(_read_rows)
+        parts = np.split(rows, np.flatnonzero(np.diff(rows // VECTOR_ROWS)) + 1)
+        blocks = [
+            array.from_delayed(read(self.path, feature_id, p), (len(p), dim), dtype=np.float32)  # type: ignore[no-untyped-call]  # dask is untyped here
+            for p in parts
+        ]
+        return cast("array.Array", array.concatenate(blocks))  # type: ignore[no-untyped-call]  # likewise
 
     def sealed(self) -> bool:
         """Whether the manifest covers all of the store."""
-        raise NotImplementedError
+        return not read_manifest(self.path).open
+
+    def _feature_set(self, feature_id: str) -> FeatureSet:
+        def read(proofs: Proofs | None) -> FeatureSet:
+            images = read_settled(self.path, IMAGES, lambda known: read_rows(self.path, known))
+            return read_feature_set(self.path, feature_id, images, proofs)
+
+        return read_settled(self.path, feature_node(feature_id), read)
+
+    def _done(self, feature_id: str) -> NDArray[np.bool_]:
+        def read(proofs: Proofs | None) -> NDArray[np.bool_]:
+            images = read_settled(self.path, IMAGES, lambda known: read_rows(self.path, known))
+            return read_done(self.path, feature_id, images, proofs)
+
+        return read_settled(self.path, feature_node(feature_id), read)
+
+    def _vectors(self, feature_id: str) -> Vectors:
+        one = self._feature_set(feature_id)
+        return Vectors(self.path, one.contract, one.rows, name=one.name)
+
+    @staticmethod
+    def _references(sets: tuple[FeatureSet, ...]) -> tuple[str, ...]:
+        names = [one.name for one in sets]
+        return tuple(
+            f"{one.name}#{one.id}" if names.count(one.name) > 1 else one.name for one in sets
+        )
+
+
+def _read_rows(path: Path, feature_id: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    # Opened where it runs: a Dask worker may be another machine that sees the same folder.
+    return open_store(path).features(feature_id, rows)

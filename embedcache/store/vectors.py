@@ -49,7 +49,7 @@ class Vectors:
             DamagedRowsError: if one is gone, not finite, or its chunk's checksum fails.
         """
         self._check_there(rows)
-        width = self.layout.width
+        width = self.layout.width or 1
         out = np.empty((len(rows), width), self.layout.dtype)
         for chunks in _spans(np.unique(rows // VECTOR_ROWS)):
             start = int(chunks[0]) * VECTOR_ROWS
