@@ -44,6 +44,20 @@ def compare(
     folders nothing is written.
 
     Raises:
+        as `differences` does.
+    """
+    rows = differences(results, metric, progress)
+    if len(results) == 1:
+        write_comparisons(ResultsFolder(results[0]), rows)
+    return rows
+
+
+def differences(
+    results: Sequence[Path], metric: str = "macro-f1", progress: Progress | None = None
+) -> tuple[ComparisonRow, ...]:
+    """Compare as `compare` does, and write nothing.
+
+    Raises:
         PathMissingError, NoResultsError, NewerResultsError: if a folder cannot be used.
         UnknownNameError: if there is no such metric.
         DifferentFoldsError: if folders differ in folds or classes.
@@ -67,8 +81,6 @@ def compare(
             stage.advance()
     if not rows:
         progress.note("there are no pairs: one encoder has nothing to be compared with")
-    if len(folders) == 1:
-        write_comparisons(folders[0], rows)
     return tuple(rows)
 
 
