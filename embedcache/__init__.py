@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embedcache.cohorts.cohort import Cohort as Cohort
+    from embedcache.cohorts.inspect import inspect as inspect
+    from embedcache.cohorts.inspection import Inspection as Inspection
     from embedcache.cohorts.reference import read_cohort as read_cohort
     from embedcache.contract import Contract as Contract
     from embedcache.contract import Preprocessing as Preprocessing
@@ -25,9 +27,11 @@ _PLACES = {
     "Contract": "embedcache.contract",
     "Preprocessing": "embedcache.contract",
     "EncoderSpec": "embedcache.encoders.spec",
+    "Inspection": "embedcache.cohorts.inspection",
     "compare": "embedcache.evaluation.compare",
     "evaluate": "embedcache.evaluation.evaluate",
     "evaluate_table": "embedcache.evaluation.foreign",
+    "inspect": "embedcache.cohorts.inspect",
     "load_encoder": "embedcache.encoders.resolve",
     "read_cohort": "embedcache.cohorts.reference",
     "report": "embedcache.reporting.report",
