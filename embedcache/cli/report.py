@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from embedcache.cli.arguments import Json, Out
-from embedcache.cli.show import print_json
+from embedcache.cli.show import print_json, progress_bars
 
 
 def _expand(value: list[Path]) -> list[Path]:
@@ -17,7 +17,7 @@ def _expand(value: list[Path]) -> list[Path]:
 
 Folders = Annotated[
     list[Path],
-    typer.Argument(help="Results folders of one protocol.", metavar="RESULTS…", callback=_expand),
+    typer.Argument(help="Results folders of one protocol.", metavar="RESULTS", callback=_expand),
 ]
 
 
@@ -29,7 +29,8 @@ def report(results: Folders, out: Out = Path("report.html"), json: Json = False)
     # Rooms are imported when the command runs: --help needs none of them.
     from embedcache.reporting.report import report as write_report
 
-    page = write_report(results, out)
+    with progress_bars() as progress:
+        page = write_report(results, out, progress)
     if json:
         print_json({"report": str(page)})
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embedcache.contract import NO_WEIGHTS
+from embedcache.evaluation.gather import RANDOM_WEIGHTS, SYNTHETIC
 from embedcache.protocol.audit import LEAKS
 from embedcache.reporting.evidence import Evidence, Rows, called, is_random, who
 from embedcache.reporting.numbers import count, joined
@@ -13,6 +14,8 @@ from embedcache.results.record import CohortRecord, Maker
 
 State = Literal["pass", "look", "stop", "unknown"]
 
+#: Notes that the page says elsewhere, in a band across it.
+MARKS = {"", RANDOM_WEIGHTS, SYNTHETIC}
 #: How `CohortRecord.left_out` starts for images that could not be read or encoded.
 FAILED = ("unreadable", "failed")
 
@@ -42,7 +45,7 @@ def checks(evidence: Evidence, rows: Rows) -> tuple[Check, ...]:
         _weights(evidence),
         _protocol(evidence),
         _failures(evidence),
-        _intervals(evidence, rows),
+        _intervals(rows),
     )
 
 
@@ -108,17 +111,23 @@ def _protocol(evidence: Evidence) -> Check:
 
 
 def _failures(evidence: Evidence) -> Check:
+    if evidence.left_out:
+        finding = f"{count(len(evidence.left_out), 'encoder')} incomplete, left out"
+        return Check(state="look", subject="Failures", finding=finding, link="#provenance")
     failed = sum(sum(failures(cohort).values()) for cohort in evidence.record.cohorts)
     if failed:
         finding = f"{count(failed, 'image')} failed"
         return Check(state="look", subject="Failures", finding=finding, link="#cohorts")
+    if evidence.record.protocol is None:
+        finding = "the table does not say"
+        return Check(state="unknown", subject="Failures", finding=finding, link="#cohorts")
     return Check(state="pass", subject="Failures", finding="none", link="#cohorts")
 
 
-def _intervals(evidence: Evidence, rows: Rows) -> Check:
+def _intervals(rows: Rows) -> Check:
     headline = [row for key, row in rows.items() if not key[4] and not key[5]]
     missing = sum(row.low is None or row.high is None for row in headline)
-    noted = sum(bool(row.note) for row in headline)
+    noted = sum(bool(set(row.note.split("; ")) - MARKS) for row in headline)
     if missing:
         finding = f"{missing} of {len(headline)} not estimable"
         return Check(state="look", subject="Intervals", finding=finding, link="#metrics")

@@ -19,6 +19,8 @@ FLOOR = "pixels"
 
 #: arm, encoder
 Who = tuple[str, str]
+#: arm, encoder, cohort
+Place = tuple[str, str, str]
 #: arm, encoder, cohort, metric, class, stratum
 Key = tuple[str, str, str, str, str, str]
 Rows = dict[Key, MetricRow]
@@ -70,6 +72,7 @@ class Evidence:
         confusions: one of each (arm, encoder, cohort).
         sites: number of sites of each cohort that has the stratum.
         audit: of the predictions.
+        left_out: a sentence for each encoder whose predictions are incomplete.
     """
 
     record: Record
@@ -79,6 +82,7 @@ class Evidence:
     confusions: tuple[Confusion, ...]
     sites: dict[str, int]
     audit: Audit = field(default_factory=Audit)
+    left_out: tuple[str, ...] = ()
 
 
 def headline_rows(evidence: Evidence) -> Rows:

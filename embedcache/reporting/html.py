@@ -118,6 +118,7 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
         "shades": _shades(strata, [matrix for _, items in classes for matrix in items]),
         "confusions": [(m, matrices.confusion_tables(evidence, who(m))) for m in makers],
         "anchors": {who(maker): number for number, maker in enumerate(makers)},
+        "left_out": evidence.left_out,
         "metrics": _overall(evidence, rows),
         "least": (matrices.LEAST_PATIENTS, matrices.LEAST_IMAGES),
         "makers": makers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from embedcache.contract import NO_WEIGHTS, Preprocessing
 from embedcache.protocol.protocol import Protocol
 from embedcache.reporting.evidence import Evidence, home_and_abroad, is_floor
-from embedcache.reporting.numbers import adjustment, count, joined
+from embedcache.reporting.numbers import TIMES, adjustment, count, joined
 from embedcache.results.record import CohortRecord, Maker
 
 #: How each arm is described; any other is named and no more.
@@ -37,7 +37,7 @@ def _features(evidence: Evidence) -> str:
         return ""
     precision = joined(sorted({m.contract.precision for m in known if m.contract is not None}))
     floor = any(is_floor(maker) for maker in evidence.makers)
-    beside = "; 16 × 16 grey thumbnails served as the floor" if floor else ""
+    beside = f"; 16 {TIMES} 16 grey thumbnails served as the floor" if floor else ""
     return (
         f"Each image was passed once through {count(len(known), 'frozen encoder')} "
         f"({joined(sorted(models), most=8)}; {precision}), and the pooled features were kept"
@@ -138,6 +138,6 @@ def preprocessing_of(step: Preprocessing) -> str:
     mean = ", ".join(f"{value:g}" for value in step.mean)
     std = ", ".join(f"{value:g}" for value in step.std)
     return (
-        f"{step.fit} to {step.height} × {step.width}{crop}, {step.resample}, {step.colour}, "
+        f"{step.fit} to {step.height} {TIMES} {step.width}{crop}, {step.resample}, {step.colour}, "
         f"mean {mean}, std {std}"
     )

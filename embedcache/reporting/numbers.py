@@ -19,7 +19,7 @@ TITLES = {
 }
 #: Metrics that are no shares of one and are printed as they are.
 UNBOUNDED = ("log-loss",)
-MINUS = "\N{MINUS SIGN}"
+MINUS, TIMES, NONE = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 
 def title(metric: str) -> str:
@@ -30,17 +30,17 @@ def title(metric: str) -> str:
 def points(value: float | None, metric: str = "macro-f1") -> str:
     """Write a value in hundredths with one decimal, a loss with three; a dash for none."""
     if value is None:
-        return "–"
-    text = f"{value:.3f}" if metric in UNBOUNDED else f"{100 * value:.1f}"
+        return NONE
+    text = f"{value:z.3f}" if metric in UNBOUNDED else f"{100 * value:z.1f}"
     return text.replace("-", MINUS)
 
 
 def signed(value: float | None) -> str:
     """Write a difference in points, always with its sign; a dash for none."""
     if value is None:
-        return "–"
-    text = f"{100 * value:+.1f}".replace("-", MINUS)
-    return "0.0" if text[1:] == "0.0" else text
+        return NONE
+    text = f"{100 * value:+z.1f}".replace("-", MINUS)
+    return "0.0" if text == "+0.0" else text
 
 
 def tick_label(value: float) -> str:
@@ -77,7 +77,7 @@ def adjustment(rows: Sequence[ComparisonRow]) -> str:
 def p_value(p: float | None) -> str:
     """Write a p-value with three decimals, never as zero; a dash for none."""
     if p is None:
-        return "–"
+        return NONE
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from embedcache.durable import write_file
 from embedcache.errors import NotAReportError
+from embedcache.progress import Progress
 from embedcache.reporting.html import GENERATOR, render
 from embedcache.reporting.read import read_evidence
 
 
-def report(results: Sequence[Path], out: Path) -> Path:
+def report(results: Sequence[Path], out: Path, progress: Progress | None = None) -> Path:
     """Write the report of one or several results folders of one protocol.
 
     Comparisons that are missing or older than the metrics are computed first. A report that
@@ -20,6 +21,7 @@ def report(results: Sequence[Path], out: Path) -> Path:
     Args:
         results: folders that `probe`, `evaluate` or another arm wrote.
         out: the HTML file.
+        progress: of what has to be computed first.
 
     Returns:
         `out`.
@@ -30,7 +32,7 @@ def report(results: Sequence[Path], out: Path) -> Path:
     """
     if out.exists() and not _is_report(out):
         raise NotAReportError(out)
-    write_file(out, render(read_evidence(results)).encode("utf-8"))
+    write_file(out, render(read_evidence(results, progress)).encode("utf-8"))
     return out
 
 

@@ -137,7 +137,7 @@ def forest(evidence: Evidence, rows: Rows, cohort: CohortRecord) -> Forest | Non
     pairs = pairs_of(evidence, rows, cohort)
     if leader is None or not pairs:
         return None
-    against = [row for row in map(lambda pair: from_leader(pair, leader), pairs) if row is not None]
+    against = [row for row in (from_leader(pair, leader) for pair in pairs) if row is not None]
     ranked = sorted(against, key=lambda row: -(row.value if row.value is not None else -2.0))
     return Forest(cohort=cohort, leader=leader, against=tuple(ranked), pairs=pairs)
 

@@ -33,7 +33,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
-// A link into a folded part unfolds it; paper shows everything.
+// A link into a folded part unfolds it.
 const unfold = () => {
   const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
   for (let part = target; part; part = part.parentElement) {
@@ -42,6 +42,3 @@ const unfold = () => {
 };
 addEventListener("hashchange", unfold);
 unfold();
-addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details")) part.open = true;
-});
