@@ -10,6 +10,8 @@ from typing import NoReturn
 import typer
 
 from embedcache.cli.cohorts import app as cohorts
+from embedcache.cli.compare import compare
+from embedcache.cli.evaluate import evaluate
 from embedcache.cli.extract import extract
 from embedcache.cli.quickstart import quickstart
 from embedcache.cli.report import report
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 app.command()(quickstart)
 app.command()(extract)
+app.command()(evaluate)
+app.command()(compare)
 app.command()(report)
 app.add_typer(cohorts, name="cohorts")
 

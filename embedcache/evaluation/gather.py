@@ -32,6 +32,7 @@ from embedcache.results.record import Record
 #: Marks in notes, in tables and wherever numbers show.
 RANDOM_WEIGHTS = "RANDOM WEIGHTS"
 SYNTHETIC = "SYNTHETIC"
+TOO_GOOD = "too good"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,4 +226,4 @@ def _notes(part: Predictions, record: Record, *, home: bool) -> Iterator[str]:
         yield SYNTHETIC
     shared = patients_in_two_folds(part) if home else 0
     if shared:
-        yield f"too good: {shared} patients have images in two folds, in training and in test"
+        yield f"{TOO_GOOD}: {shared} patients have images in two folds, in training and in test"
