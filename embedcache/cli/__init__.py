@@ -13,8 +13,10 @@ from embedcache.cli.cohorts import app as cohorts
 from embedcache.cli.compare import compare
 from embedcache.cli.evaluate import evaluate
 from embedcache.cli.extract import extract
+from embedcache.cli.key import app as key
 from embedcache.cli.quickstart import quickstart
 from embedcache.cli.report import report
+from embedcache.cli.store import app as store
 from embedcache.errors import EmbedcacheError
 
 app = typer.Typer(
@@ -30,6 +32,8 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(report)
 app.add_typer(cohorts, name="cohorts")
+app.add_typer(store, name="store")
+app.add_typer(key, name="key")
 
 
 def main() -> None:

@@ -1,9 +1,44 @@
-"""Prove a whole store from its manifest, without images or models."""
+"""Prove a whole store from its manifest, without images or models.
+
+Two looks, because each sees what the other cannot: every object against its size and sha256, which
+notices chunks that were swapped; and every node against what it means, which notices a manifest
+that was made to fit. Both replaced together can only be noticed from outside, by content digests.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+
+from embedcache.errors import DamagedRowsError, DamagedStoreError
+from embedcache.progress import Progress, Silent
+from embedcache.store.feature_set import FeatureSet, read_done, read_feature_set, set_keys
+from embedcache.store.image_table import ImageTable, read_table, table_keys
+from embedcache.store.layout import (
+    COHORTS,
+    DOCUMENT,
+    FEATURES,
+    FIXED,
+    IMAGES,
+    MANIFEST,
+    cohort_arrays,
+    cohort_node,
+    feature_node,
+)
+from embedcache.store.manifest import (
+    Manifest,
+    list_key,
+    manifest_document,
+    proofs_of,
+    read_manifest,
+)
+from embedcache.store.objects import Proof, children, files_below, proof_on_disk, read_object
+from embedcache.store.reader import check_format
+from embedcache.store.stored_cohort import read_cohort
+from embedcache.store.vectors import Vectors, content_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,14 +46,14 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        node: the node of the store.
+        node: the node or object of the store.
         problem: what is wrong with it, in a phrase.
-        rows: first and last row that it concerns; None: not a matter of rows.
+        rows: rows of the image table whose vectors it costs; empty: not a matter of rows.
     """
 
     node: str
     problem: str
-    rows: tuple[int, int] | None = None
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +80,149 @@ class Verification:
         return not self.findings and not self.unsealed
 
 
-def verify(path: Path) -> Verification:
+def verify(path: Path, progress: Progress | None = None) -> Verification:
     """Read every object of a store and compare it with the manifest and with its neighbours.
 
     Raises:
         PathMissingError, NotAStoreError, NewerFormatError: as `open_store`.
+        StoreAccessError: if the system refuses to read.
     """
-    raise NotImplementedError
+    while True:
+        try:
+            check_format(path)
+            before = read_manifest(path)
+        except DamagedStoreError as error:
+            # Without these two nothing else can be judged.
+            return Verification(
+                findings=(_finding(error),), unsealed=(), content={}, objects=0, size=0
+            )
+        found = _look(path, before, progress or Silent())
+        if not found.findings or read_manifest(path) == before:
+            return found
+        # A writer was at it meanwhile, and what was found may be its doing: look again.
+
+
+def _look(path: Path, manifest: Manifest, progress: Progress) -> Verification:
+    findings: list[Finding] = []
+    keys = frozenset(files_below(path))
+    size = 0
+    with progress.stage("verify", len(keys), "objects") as stage:
+        expected = dict(_expected(path, manifest, findings))
+        for key in sorted({*keys, *expected}):
+            size += _check_object(path, key, expected, manifest, findings)
+            stage.advance(int(key in keys))
+    content = _check_meaning(path, manifest, findings)
+    return Verification(
+        findings=tuple(sorted(set(findings), key=lambda finding: (finding.node, finding.problem))),
+        unsealed=manifest.open,
+        content=content,
+        objects=len(keys),
+        size=size,
+    )
+
+
+def _expected(
+    path: Path, manifest: Manifest, findings: list[Finding]
+) -> Iterator[tuple[str, Proof]]:
+    """Every object that the manifest vouches for; a fixed document by what this format writes."""
+    yield from manifest.objects.items()
+    for node in manifest.nodes:
+        try:
+            yield from (proofs_of(path, node, manifest) or {}).items()
+        except DamagedStoreError as error:
+            findings.append(_finding(error))
+
+
+def _check_object(
+    path: Path, key: str, expected: dict[str, Proof], manifest: Manifest, findings: list[Finding]
+) -> int:
+    """Compare one object with its proof; returns the bytes read."""
+    try:
+        found = proof_on_disk(path, key)
+        if key == f"{MANIFEST}/{DOCUMENT}":
+            if read_object(path, key) != manifest_document(manifest):
+                findings.append(Finding(node=key, problem="it is not written as we write it"))
+        elif found is None:
+            findings.append(Finding(node=key, problem="it is missing"))
+        elif key not in expected:
+            if not _in_open_node(key, manifest):
+                findings.append(Finding(node=key, problem="the manifest does not know it"))
+        elif found != expected[key]:
+            findings.append(Finding(node=key, problem="it is not what the manifest says"))
+        elif key in FIXED and read_object(path, key) != FIXED[key]:
+            findings.append(Finding(node=key, problem="it is not written as we write it"))
+    except DamagedStoreError as error:
+        findings.append(_finding(error))
+        return 0
+    return found.size if found else 0
+
+
+def _in_open_node(key: str, manifest: Manifest) -> bool:
+    return any(key.startswith((f"{node}/", f"{MANIFEST}/{node}/")) for node in manifest.open)
+
+
+def _check_meaning(path: Path, manifest: Manifest, findings: list[Finding]) -> dict[str, str]:
+    """Read every node by its own checksums and rules; content digests of sound feature sets."""
+    try:
+        table = read_table(path, None)
+        _check_distinct(table)
+        _check_listed(path, IMAGES, table_keys(len(table)), manifest)
+    except DamagedStoreError as error:
+        findings.append(_finding(error))
+        return {}
+    for name in children(path, COHORTS):
+        try:
+            _check_cohort(path, name, len(table), manifest)
+        except DamagedStoreError as error:
+            findings.append(_finding(error))
+    content = {}
+    for feature_id in children(path, FEATURES):
+        try:
+            content[feature_id] = _check_features(path, feature_id, table, manifest)
+        except DamagedStoreError as error:
+            findings.append(_finding(error))
+        except DamagedRowsError as error:
+            node = f"{feature_node(feature_id)}/vectors"
+            findings.append(Finding(node=node, problem=error.problem, rows=error.rows))
+    bad = {finding.node.split("/")[1] for finding in findings if finding.node.startswith(FEATURES)}
+    return {feature_id: digest for feature_id, digest in content.items() if feature_id not in bad}
+
+
+def _check_distinct(table: ImageTable) -> None:
+    if len(np.unique(np.ascontiguousarray(table.digest).view("S32"))) < len(table):
+        raise DamagedStoreError("images/digest", "an image is in the table twice")
+
+
+def _check_cohort(path: Path, name: str, images: int, manifest: Manifest) -> None:
+    cohort = read_cohort(path, name, images, None)
+    layouts = cohort_arrays(name, len(cohort), tuple(cohort.strata)).values()
+    keys = [layout.key(chunk) for layout in layouts for chunk in range(layout.chunks)]
+    keys += [f"{node}/{DOCUMENT}" for node in (cohort_node(name), *(one.path for one in layouts))]
+    _check_listed(path, cohort_node(name), keys, manifest)
+
+
+def _check_features(path: Path, feature_id: str, table: ImageTable, manifest: Manifest) -> str:
+    one: FeatureSet = read_feature_set(path, feature_id, len(table), None)
+    rows = np.flatnonzero(read_done(path, feature_id, len(table), None))
+    for run in one.runs:
+        if any(not 0 <= row < len(table) for failed in run.failed.values() for row in failed):
+            raise DamagedStoreError(f"features/{feature_id}/runs/{run.id}", "rows out of range")
+    keys = set_keys(path, one.contract, one.rows)
+    _check_listed(path, feature_node(feature_id), keys, manifest)
+    vectors = Vectors(path, one.contract, one.rows, name=one.name)
+    return content_digest(vectors, table.digest, rows)
+
+
+def _check_listed(path: Path, node: str, keys: Iterable[str], manifest: Manifest) -> None:
+    """A sealed node's list names exactly the objects that its kind has: no strangers signed."""
+    if node in manifest.open:
+        return
+    if list_key(node) not in manifest.objects:
+        raise DamagedStoreError(node, "the manifest does not know it")
+    proofs = proofs_of(path, node, manifest)
+    if proofs is not None and set(proofs) != set(keys):
+        raise DamagedStoreError(list_key(node), "it does not list what the node should hold")
+
+
+def _finding(error: DamagedStoreError) -> Finding:
+    return Finding(node=error.node, problem=error.problem)
