@@ -101,7 +101,7 @@ def signature(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         (n, 1024) float32, each row of mean zero and length one.
     """
-    row = _detail(_halve(thumbnail), sigma=2.0).reshape(len(thumbnail), -1)
+    row = _detail(_halve(thumbnail), sigma=2.0).reshape(-1, _COARSE**2)
     row -= row.mean(axis=1, keepdims=True)
     return np.asarray(row / np.linalg.norm(row, axis=1, keepdims=True))
 
