@@ -21,20 +21,26 @@ if TYPE_CHECKING:
     from embedcache.evaluation.evaluate import evaluate as evaluate
     from embedcache.evaluation.foreign import evaluate_table as evaluate_table
     from embedcache.reporting.report import report as report
+    from embedcache.store.reader import FeatureStore as FeatureStore
+    from embedcache.store.reader import open_store as open_store
+    from embedcache.store.verify import verify as verify
 
 _PLACES = {
     "Cohort": "embedcache.cohorts.cohort",
     "Contract": "embedcache.contract",
     "Preprocessing": "embedcache.contract",
     "EncoderSpec": "embedcache.encoders.spec",
+    "FeatureStore": "embedcache.store.reader",
     "Inspection": "embedcache.cohorts.inspection",
     "compare": "embedcache.evaluation.compare",
     "evaluate": "embedcache.evaluation.evaluate",
     "evaluate_table": "embedcache.evaluation.foreign",
     "inspect": "embedcache.cohorts.inspect",
     "load_encoder": "embedcache.encoders.resolve",
+    "open_store": "embedcache.store.reader",
     "read_cohort": "embedcache.cohorts.reference",
     "report": "embedcache.reporting.report",
+    "verify": "embedcache.store.verify",
 }
 
 

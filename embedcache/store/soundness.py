@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedcache.durable import clear_partial
 from embedcache.errors import DamagedRowsError, DamagedStoreError, StoreBusyError
+from embedcache.store.chunks import Objects
 from embedcache.store.feature_set import (
     FeatureAttributes,
     read_done,
@@ -21,7 +22,7 @@ from embedcache.store.feature_set import (
     write_arrays,
 )
 from embedcache.store.image_table import read_rows
-from embedcache.store.layout import DOCUMENT, FEATURES, IMAGES
+from embedcache.store.layout import DOCUMENT, FEATURES, IMAGES, done_array
 from embedcache.store.locks import hold, table_lock
 from embedcache.store.manifest import close_node, drop_node, read_manifest, read_settled
 from embedcache.store.objects import Proofs, object_size
@@ -76,20 +77,36 @@ def check_sound(path: Path, feature_id: str) -> None:
 def sound_rows(
     path: Path, about: FeatureAttributes, images: int, proofs: Proofs | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Rows done with a sound vector, (n',) bool, and rows that were done and lost theirs."""
-    feature_id = about.contract.feature_id
+    """Rows done with a sound vector, (n',) bool, and rows that were done and are lost."""
+    done, doubtful = _done_where_sound(path, about.contract.feature_id, images, proofs)
+    vectors = Vectors(path, about.contract, len(done), name=about.name, proofs=proofs)
+    lost = vectors.damaged(done)
+    # Where `done` is damaged nothing counts; what has a sound vector there was done.
+    were = np.setdiff1d(np.flatnonzero(doubtful), vectors.damaged(doubtful))
+    done[lost] = False
+    return done, np.union1d(lost, were)
+
+
+def _done_where_sound(
+    path: Path, feature_id: str, images: int, proofs: Proofs | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """`done` with damaged chunks as not done, and the rows of these, both (n',) bool."""
     try:
         done = read_done(path, feature_id, images, proofs)
-        vectors = Vectors(path, about.contract, len(done), name=about.name, proofs=proofs)
-        lost = vectors.damaged(done)
-        done[lost] = False
+        return done, np.zeros_like(done)
     except DamagedStoreError:
-        # Without `done` nothing counts; what has a sound vector was most likely done.
-        done = np.zeros(0, np.bool_)
-        every = np.ones(images, np.bool_)
-        unsound = Vectors(path, about.contract, images, name=about.name).damaged(every)
-        lost = np.setdiff1d(np.arange(images), unsound)
-    return done, lost
+        layout = done_array(feature_id, images)
+    done, doubtful = np.zeros(images, np.bool_), np.zeros(images, np.bool_)
+    objects = Objects(path, [layout], proofs=proofs)
+    for chunk in range(layout.chunks):
+        part = slice(chunk * layout.chunk_rows, (chunk + 1) * layout.chunk_rows)
+        try:
+            done[part] = objects.read(layout, part.start, part.stop)
+        except DamagedStoreError:
+            doubtful[part] = True
+        if proofs and layout.key(chunk) in proofs and not done[part].any():
+            doubtful[part] = True  # a chunk is written when it holds something: it is gone
+    return done, doubtful
 
 
 def image_rows(path: Path) -> int:
