@@ -64,4 +64,7 @@ def _write_links(found: Inspection, path: Path) -> None:
 
     rows = [f"{near.pair.first},{near.pair.second}\n" for near in found.near_pairs]
     write_file(path, "".join(["first,second\n", *rows]).encode("ascii"))
-    typer.echo(f"{len(rows)} pairs written; give them to a probe: --links {path}", err=True)
+    written = (
+        "1 pair written; give it" if len(rows) == 1 else f"{len(rows)} pairs written; give them"
+    )
+    typer.echo(f"{written} to a probe: --links {path}", err=True)
