@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from embedcache.evaluation.compare import compare as compare
     from embedcache.evaluation.evaluate import evaluate as evaluate
     from embedcache.evaluation.foreign import evaluate_table as evaluate_table
+    from embedcache.probing.probe import probe as probe
+    from embedcache.protocol.protocol import Protocol as Protocol
     from embedcache.reporting.report import report as report
     from embedcache.store.reader import FeatureStore as FeatureStore
     from embedcache.store.reader import open_store as open_store
@@ -29,6 +31,8 @@ _PLACES = {
     "Cohort": "embedcache.cohorts.cohort",
     "Contract": "embedcache.contract",
     "Preprocessing": "embedcache.contract",
+    "Protocol": "embedcache.protocol.protocol",
+    "probe": "embedcache.probing.probe",
     "EncoderSpec": "embedcache.encoders.spec",
     "FeatureStore": "embedcache.store.reader",
     "Inspection": "embedcache.cohorts.inspection",

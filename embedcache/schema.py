@@ -54,13 +54,22 @@ def read_toml(cls: type[T], path: Path) -> T:
         PathMissingError: if there is no such file.
         SchemaError: if it is no TOML, or does not fit the dataclass.
     """
+    return from_plain(cls, read_toml_table(path), where=path.name)
+
+
+def read_toml_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file as it stands, for `from_plain` after other values have joined it.
+
+    Raises:
+        PathMissingError: if there is no such file.
+        SchemaError: if it is no TOML.
+    """
     if not path.is_file():
         raise PathMissingError("the file", path)
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SchemaError(path.name, "", f"is not valid TOML: {error}") from error
-    return from_plain(cls, content, where=path.name)
 
 
 def from_plain(cls: type[T], value: object, where: str) -> T:

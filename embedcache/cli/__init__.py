@@ -14,6 +14,7 @@ from embedcache.cli.compare import compare
 from embedcache.cli.evaluate import evaluate
 from embedcache.cli.extract import extract
 from embedcache.cli.key import app as key
+from embedcache.cli.probe import probe
 from embedcache.cli.quickstart import quickstart
 from embedcache.cli.report import report
 from embedcache.cli.store import app as store
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(quickstart)
 app.command()(extract)
+app.command()(probe)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(report)

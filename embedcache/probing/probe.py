@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from embedcache import registry
 from embedcache.errors import OtherUnitsError
 from embedcache.executor import cores, run_units
 from embedcache.probing.prepare import Prepared, prepare, references
-from embedcache.probing.units import Unit, do_unit, is_done, units_of
+from embedcache.probing.units import Outcome, Unit, do_unit, is_done, units_of
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.protocol import Protocol
 from embedcache.results.folds_file import write_folds
@@ -91,20 +91,15 @@ def probe(
     write_record(ResultsFolder(out), plan.prepared.record)
     if not ResultsFolder(out).folds_file.is_file():
         write_folds(ResultsFolder(out), plan.prepared.folds)
-    notes = list(plan.prepared.notes)
-    if plan.missing:
-        number = workers or _worthwhile_workers(plan.missing)
-        with progress.stage(f"fitting {estimator}", len(plan.missing), "models") as stage:
-            for said in run_units(do_unit, plan.missing, workers=number):
-                stage.advance()
-                notes += said
-    for note in notes[len(plan.prepared.notes) :]:
+    outcomes = _run(plan.missing, estimator, workers, progress)
+    notes = (*_summary(plan), *_gathered(outcomes))
+    for note in notes:
         progress.note(note)
     return Probed(
         encoders=tuple(plan.prepared.encoders),
         done=len(plan.missing),
         found=plan.found,
-        notes=tuple(notes),
+        notes=(*plan.prepared.notes, *notes),
     )
 
 
@@ -151,6 +146,43 @@ def _checked(folder: ResultsFolder, units: tuple[Unit, ...]) -> tuple[Unit, ...]
     if not held <= names:
         raise OtherUnitsError(folder.path, first.estimator, folder_name(first.encoder))
     return units
+
+
+def _run(
+    units: tuple[Unit, ...], estimator: str, workers: int | None, progress: Progress
+) -> list[Outcome]:
+    if not units:
+        return []
+    number = workers or _worthwhile_workers(units)
+    outcomes = []
+    with progress.stage(f"fitting {estimator}", len(units), "models") as stage:
+        for outcome in run_units(do_unit, units, workers=number):
+            stage.advance()
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _summary(plan: Plan) -> Iterator[str]:
+    """Say what is judged, and what was there before."""
+    for cohort in plan.prepared.record.cohorts:
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in cohort.left_out.items())
+        yield (
+            f"{cohort.name}: {cohort.images:,} images of {cohort.clusters:,} patients judged"
+            + (f"; rows left out: {left_out}" if left_out else "")
+        )
+    if plan.found:
+        rest = "the rest was fitted now" if plan.missing else "nothing was left to fit"
+        yield f"{plan.found:,} models were there already; {rest}"
+
+
+def _gathered(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Say once what several models of an encoder have to say."""
+    trainings: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            trainings.setdefault((outcome.encoder, note), []).append(outcome.training)
+    for (encoder, note), which in sorted(trainings.items()):
+        yield f"{encoder} ({', '.join(sorted(which))}): {note}"
 
 
 def _worthwhile_workers(units: Sequence[Unit]) -> int:

@@ -110,11 +110,23 @@ def units_of(
     )
 
 
-def do_unit(unit: Unit) -> tuple[str, ...]:
-    """Fit, predict, and write model and predictions, in this order; durable on return.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a unit has to say.
 
-    Returns:
-        What whoever reads the numbers should know, one sentence each.
+    Attributes:
+        encoder: the encoder's reference.
+        training: the training set, in words.
+        notes: what whoever reads the numbers should know.
+    """
+
+    encoder: str
+    training: str
+    notes: tuple[str, ...]
+
+
+def do_unit(unit: Unit) -> Outcome:
+    """Fit, predict, and write model and predictions, in this order; durable on return.
 
     Raises:
         NotConvergedError: if the fit does not reach its optimum.
@@ -127,7 +139,7 @@ def do_unit(unit: Unit) -> tuple[str, ...]:
     _write_model(unit, fitted)
     if parts:
         write_predictions(unit.predictions_file, parts)
-    return tuple(f"{unit.encoder}, {_training(unit.fold)}: {note}" for note in fitted.notes)
+    return Outcome(encoder=unit.encoder, training=_training(unit.fold), notes=fitted.notes)
 
 
 def is_done(unit: Unit) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 from embedcache.errors import SchemaError
 from embedcache.protocol.links import is_digest
+from embedcache.schema import from_plain, read_toml_table
 
 #: Inverse penalties C of the logistic regression, from strong to weak; every third of a decade
 #: where the optimum lies for features of 512 to 2,048 dimensions, wider outside.
@@ -70,6 +73,22 @@ class Protocol:
         for index, pair in enumerate(self.links):
             digests = all(is_digest(digest) for digest in pair)
             _demand(digests, f"links[{index}]", "is no pair of image digests, 64 hex digits each")
+
+
+def read_protocol(file: Path | None, given: Mapping[str, object]) -> Protocol:
+    """Read a protocol from a TOML file; what is given beside it wins.
+
+    Args:
+        file: keys as `Protocol` has them; None: everything is given.
+        given: values by name; None stands for not given.
+
+    Raises:
+        PathMissingError: if there is no such file.
+        SchemaError: if it is no TOML, or does not make a protocol.
+    """
+    content: dict[str, object] = {} if file is None else read_toml_table(file)
+    content |= {name: value for name, value in given.items() if value is not None}
+    return from_plain(Protocol, content, where="the protocol" if file is None else file.name)
 
 
 def _demand(holds: bool, path: str, problem: str) -> None:

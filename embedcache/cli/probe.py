@@ -1,0 +1,110 @@
+"""`embedcache probe`: fit probes on cached features and evaluate them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedcache.cli.arguments import DryRun, Json, Out, Store, split_commas
+from embedcache.cli.protocol_flags import (
+    Classes,
+    External,
+    FoldCount,
+    LinksFile,
+    ProtocolFile,
+    Seed,
+    Train,
+    asked_protocol,
+)
+
+if TYPE_CHECKING:
+    from embedcache.probing.probe import Plan
+
+StoredEncoders = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", help="NAME or NAME#ID in the store; all finished ones if not given."),
+]
+Estimator = Annotated[str, typer.Option(help="How to learn from the features.")]
+Workers = Annotated[str, typer.Option(help="auto, or how many processes fit.")]
+
+
+def probe(
+    store: Store,
+    out: Out,
+    train: Train = None,
+    external: External = None,
+    encoder: StoredEncoders = None,
+    protocol: ProtocolFile = None,
+    links: LinksFile = None,
+    classes: Classes = None,
+    folds: FoldCount = None,
+    seed: Seed = None,
+    estimator: Estimator = "linear-probe",
+    workers: Workers = "auto",
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Fit probes on cached features and evaluate them.
+
+    Example: embedcache probe store.zarr --train spain --external africa --out results
+    """
+    # Rooms are imported when the command runs: --help needs none of them.
+    from embedcache.cli.leaderboard import print_results
+    from embedcache.cli.show import progress_bars
+    from embedcache.evaluation.evaluate import evaluate
+    from embedcache.probing.probe import plan_probe
+    from embedcache.probing.probe import probe as fit_probes
+
+    asked = asked_protocol(
+        protocol,
+        train=train,
+        external=external,
+        links=links,
+        classes=classes,
+        folds=folds,
+        seed=seed,
+    )
+    encoders = split_commas(encoder or [])
+    if dry_run:
+        plan = plan_probe(store, asked, out=out, encoders=encoders, estimator=estimator)
+        _show_plan(plan, out, as_json=json)
+        return
+    with progress_bars() as progress:
+        fit_probes(
+            store,
+            asked,
+            out=out,
+            encoders=encoders,
+            estimator=estimator,
+            workers=_number(workers),
+            progress=progress,
+        )
+        rows = evaluate(out, progress=progress)
+    print_results(out, rows, as_json=json)
+
+
+def _number(workers: str) -> int | None:
+    if workers == "auto":
+        return None
+    if not workers.isdecimal() or int(workers) == 0:
+        raise typer.BadParameter(f"--workers is {workers!r}; give a number from 1, or auto")
+    return int(workers)
+
+
+def _show_plan(plan: Plan, out: Path, *, as_json: bool) -> None:
+    from embedcache.cli.show import print_json, print_table
+
+    missing = dict.fromkeys(plan.prepared.encoders, 0)
+    for unit in plan.missing:
+        missing[unit.encoder] += 1
+    if as_json:
+        cohorts = {cohort.name: cohort.images for cohort in plan.prepared.record.cohorts}
+        print_json({"missing": missing, "found": plan.found, "images": cohorts})
+        return
+    for note in plan.prepared.notes:
+        typer.echo(note)
+    rows = [[encoder, f"{count:,}"] for encoder, count in missing.items()]
+    print_table(f"Models to be fitted for {out}", ["encoder", ">to fit"], rows)
+    typer.echo(f"{len(plan.missing):,} to fit, {plan.found:,} there already; nothing was written")
