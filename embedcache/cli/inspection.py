@@ -184,12 +184,12 @@ def _print_near_pairs(found: Inspection, cohorts: Sequence[Cohort]) -> None:
     order, rows = list(by_name), []
     for near in alike[:MOST]:
         images = zip(near.cohorts, near.rows, near.labels, strict=True)
-        sides = [
-            f"{name}: {_named(by_name[name], [row])}, {label}"
-            for name, row, label in sorted(images, key=lambda image: order.index(image[0]))
-        ]
-        rows.append((f"{near.pair.score:.3f}", *sides))
-    print_table("Near-duplicates of two patients or cohorts", (">alike", "first", "second"), rows)
+        one, other = sorted(images, key=lambda image: (order.index(image[0]), image[1]))
+        sides = [f"{name}: {_named(by_name[name], [row])}" for name, row, _ in (one, other)]
+        label = one[2] if one[2] == other[2] else f"{one[2]} / {other[2]}"
+        rows.append((f"{near.pair.score:.3f}", *sides, label))
+    columns = (">alike", "first", "second", "label")
+    print_table("Near-duplicates of two patients or cohorts", columns, rows)
     _say_beyond(len(alike))
 
 

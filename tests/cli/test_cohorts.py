@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +89,27 @@ def test_in_a_pipe_no_file_or_patient_is_named(clinic: str, tmp_path: Path) -> N
         assert "clinic" in text
         for name in ("anna", "bert", "carl", "dora", str(tmp_path)):
             assert name not in text.casefold()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminal to look through")
+def test_at_a_terminal_the_owner_sees_which_files(clinic: str) -> None:
+    controller, terminal = os.openpty()
+    words = [sys.executable, "-m", "embedcache", "cohorts", "inspect", clinic]
+    # Wide enough for a pair on one line, whatever terminal the tests run in.
+    wide = {**os.environ, "COLUMNS": "120", "TERM": "dumb"}
+    text = b""
+    with subprocess.Popen(words, stdout=terminal, stderr=subprocess.DEVNULL, env=wide) as command:
+        os.close(terminal)
+        # Linux ends a terminal that nobody writes to with EIO, macOS with nothing more to read.
+        with contextlib.suppress(OSError):
+            while part := os.read(controller, 1 << 16):
+                text += part
+    os.close(controller)
+    assert command.returncode == 0
+    lines = text.decode().splitlines()
+    assert any("the file is missing" in line and "dora.png" in line for line in lines)
+    pair = ("clinic: bert2.png", "clinic: carl.jpg", "femur")
+    assert any(all(word in line for word in pair) for line in lines)
 
 
 def test_json_is_the_inspection_alone(clinic: str, tmp_path: Path) -> None:
