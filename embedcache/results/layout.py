@@ -120,7 +120,14 @@ def _check_same(folder: ResultsFolder, kept: object, asked: object) -> None:
     difference = _first_difference(kept, asked, "")
     if difference is not None:
         field, there, here = difference
-        raise ProtocolDiffersError(folder.path, field, json.dumps(there), json.dumps(here))
+        raise ProtocolDiffersError(folder.path, field, _shown(there), _shown(here))
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    if len(text) <= 80:
+        return text
+    return f"{len(value)} entries" if isinstance(value, list | dict) else f"{text[:77]}…"
 
 
 def _first_difference(kept: object, asked: object, path: str) -> tuple[str, object, object] | None:
