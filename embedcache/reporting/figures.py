@@ -8,17 +8,25 @@ from dataclasses import dataclass
 
 #: Share of a figure's width left free on either side, in percent, so that marks are not cut.
 MARGIN = 3.0
-#: Matplotlib's cividis (Nuñez, Anderton, Renslow 2018, doi:10.1371/journal.pone.0199239) at nine
+#: Matplotlib's cividis (Nuñez, Anderton, Renslow 2018, doi:10.1371/journal.pone.0199239) at 17
 #: even steps; between them colours are interpolated. Read alike with and without colour vision.
 CIVIDIS = (
     (0, 34, 78),
+    (0, 46, 106),
     (26, 56, 111),
+    (50, 67, 109),
     (67, 78, 108),
+    (83, 90, 109),
     (97, 101, 111),
+    (111, 112, 115),
     (125, 124, 120),
+    (140, 136, 120),
     (155, 148, 118),
+    (171, 160, 114),
     (188, 174, 108),
+    (205, 187, 99),
     (222, 201, 88),
+    (240, 216, 70),
     (254, 232, 56),
 )
 
@@ -90,9 +98,9 @@ def cividis(share: float) -> str:
 
 
 def ink_on(colour: str) -> str:
-    """Black or white, whichever stands out more (WCAG 2.2, relative luminance)."""
+    """Black or white, whichever stands out more: at least 4.5 to 1 (WCAG 2.2, level AA)."""
     parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     # Contrast with white (1.05 / (light + .05)) against that with black ((light + .05) / .05).
-    return "#ffffff" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "#1a1a1a"
+    return "#ffffff" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "#000000"

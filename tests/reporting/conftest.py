@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +205,76 @@ def study() -> Study:
         )
 
     return build
+
+
+@dataclass
+class Page(HTMLParser):
+    """A parsed page: every start tag with its attributes, and the text that people read."""
+
+    tags: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self._silent += tag in {"script", "style"}
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in {"script", "style"}
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.text = " ".join([*self.text.split(), *data.split()])
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str]]:
+        """Attributes of every such tag."""
+        wanted = {name.rstrip("_"): value for name, value in attributes.items()}
+        return [a for t, a in self.tags if t == tag and wanted.items() <= a.items()]
+
+
+@pytest.fixture(scope="session")
+def parsed() -> Callable[[str], Page]:
+    def parse(html: str) -> Page:
+        page = Page()
+        page.feed(html)
+        page.close()
+        return page
+
+    return parse
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prediction table as a stranger would bring it: 2 encoders, 3 folds, 2 cohorts."""
+    random = np.random.default_rng(5)
+    file = tmp_path_factory.mktemp("table") / "predictions.csv"
+    lines = ["image,patient,label,encoder,cohort,fold,probability:no,probability:yes,stratum:site"]
+    for place, patients in {"home": 36, "abroad": 30}.items():
+        for encoder, skill in {"good": 0.35, "pixels": 0.1}.items():
+            for fold in range(3):
+                for image in range(2 * patients):
+                    patient, label = image // 2, image % 2
+                    if place == "home" and patient % 3 != fold:
+                        continue
+                    yes = np.clip(
+                        0.5 + (skill if label else -skill) + random.normal(0, 0.3), 0.01, 0.99
+                    )
+                    site = ("north", "south")[patient % 2]
+                    lines.append(
+                        f"{place}-{image},{place}{patient},{('no', 'yes')[label]},{encoder},"
+                        f"{place},{fold},{float(1 - yes)!r},{float(yes)!r},{site}"
+                    )
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    return file
+
+
+@pytest.fixture
+def results(table: Path, tmp_path: Path) -> Path:
+    """The results folder of that table."""
+    from embedcache.evaluation.foreign import evaluate_table
+
+    evaluate_table(table, tmp_path / "results")
+    return tmp_path / "results"
