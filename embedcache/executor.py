@@ -44,17 +44,17 @@ def run_units(
         Exception: whatever `work` raises, of the first unit that failed.
     """
     done = _run_here(work, units) if workers <= 1 else _run_in_processes(work, units, workers)
-    failed: Exception | None = None
-    for future in done:
-        error = future.exception()
-        if error is None:
-            yield future.result()
-        elif not isinstance(error, Exception):
-            raise error
-        else:
+    failed: BaseException | None = None
+    try:
+        for future in done:
+            error = future.exception()
+            if error is None:
+                yield future.result()
             failed = failed or error
-    if failed is not None:
-        raise failed
+        if failed is not None:
+            raise failed
+    except BrokenProcessPool as error:
+        raise WorkerDiedError from error
 
 
 def _run_here(work: Callable[[Unit], Done], units: Sequence[Unit]) -> Iterator[Future[Done]]:
@@ -77,8 +77,6 @@ def _run_in_processes(
     try:
         yield from as_completed([pool.submit(_pinned, work, unit) for unit in units])
         finished = True
-    except BrokenProcessPool as error:
-        raise WorkerDiedError from error
     finally:
         # Left early, by Ctrl-C most likely: nobody waits for what is still running.
         pool.shutdown(wait=True, kill_workers=not finished)
