@@ -81,7 +81,8 @@ def read_columns(
     """
     for key in columns:
         if key not in names:
-            raise SchemaError("columns", key, f"is none of the columns read ({', '.join(names)})")
+            problem = f"is none of the columns read ({', '.join(names)})"
+            raise SchemaError("the cohort file", f"columns.{key}", problem)
     table = read_table(file, delimiter)
     return {name: table.column(columns.get(name, name), name) for name in names}
 

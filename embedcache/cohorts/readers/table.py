@@ -34,14 +34,13 @@ def read(place: Path, options: Options = NO_OPTIONS) -> Cohort:
     table = read_table(place, options.delimiter)
     where = place.name
     image = table.column(options.columns.get("image", "image"), "image")
-    folder = place.parent if options.images is None else Path(options.images)
-    images = find_images(folder, image, where)
     columns = {word: _column(table, word, image, options) for word in _words(table, options)}
     label = columns.pop("label")
+    folder = place.parent if options.images is None else Path(options.images)
     return Cohort.from_columns(
         # An empty label is no class: from_columns names the rows.
         classes=sorted(set(label) - {""}) or ["?"],
-        images=images,
+        images=find_images(folder, image, where),
         label=label,
         patient=columns.pop("patient"),
         strata=columns,
