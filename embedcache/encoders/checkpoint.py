@@ -137,7 +137,9 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # An open file, because torch takes a path's suffix for the format.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's message is a page of advice on how to run the file's code after all.
         reason = "it is no checkpoint, or one that holds code beside tensors"

@@ -9,7 +9,7 @@ from pathlib import Path
 from embedcache.errors import ReferenceSyntaxError
 
 GRAMMAR = (
-    "NAME[@VARIANT…][=WEIGHTS], each variant once; NAME stands in `embedcache encoders list`, "
+    "NAME[@VARIANT…][=WEIGHTS], each variant once and before the weights; NAME stands in `embedcache encoders list`, "
     "or is timm:ARCH or open-clip:ARCH; WEIGHTS is a file"
 )
 
@@ -20,6 +20,8 @@ OPEN_CLIP = "open-clip:"
 
 #: A listed name, or an architecture; dots part timm's tags. No slash: a path is never a name.
 _NAME = re.compile(r"(?:timm:|open-clip:)?[A-Za-z0-9][A-Za-z0-9._+-]*")
+#: A variant behind the weights; a path may hold `@`, but this is none.
+_MISPLACED = re.compile(r"random(:\d+)?@")
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 
@@ -56,6 +58,7 @@ def parse_encoder(text: str) -> EncoderRef:
         and all(_VARIANT.fullmatch(variant) for variant in variants)
         and len(set(variants)) == len(variants)
         and bool(weights) == bool(equals)
+        and not _MISPLACED.match(weights)
     )
     if not sound:
         raise ReferenceSyntaxError("encoder", text, GRAMMAR)
