@@ -14,9 +14,9 @@ from embedcache.evaluation.foreign_table import ForeignTable
 from embedcache.progress import Progress
 from embedcache.results.predictions_file import PROBABILITY, STRATUM
 
-#: Published probabilities are rounded; beyond this they are no probabilities.
-SUM_TOLERANCE = 1e-3
-#: A prediction may tie with the most probable class, to rounding.
+#: Published probabilities may be rounded to three decimals, half a unit off in every class.
+ROUNDING = 0.5e-3
+#: Far above float64 rounding: a prediction may tie with the most probable class.
 _TIE = 1e-9
 
 #: `arm` and `cohort` of a table that has no such column.
@@ -135,7 +135,7 @@ def _probability(table: ForeignTable, columns: tuple[str, ...]) -> NDArray[np.fl
     values = np.column_stack([table.numbers(name) for name in columns])
     for index, name in enumerate(columns):
         table.refuse(values[:, index] < 0, name, "are negative")
-    off = np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE
+    off = np.abs(values.sum(axis=1) - 1) > ROUNDING * len(columns) + _TIE
     table.refuse(off, f"{PROBABILITY}…", "do not sum to one (give probabilities, not logits)")
     return values
 
