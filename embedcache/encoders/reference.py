@@ -9,8 +9,8 @@ from pathlib import Path
 from embedcache.errors import ReferenceSyntaxError
 
 GRAMMAR = (
-    "NAME[@VARIANT…][=WEIGHTS], each variant once and before the weights; NAME stands in `embedcache encoders list`, "
-    "or is timm:ARCH or open-clip:ARCH; WEIGHTS is a file"
+    "NAME[@VARIANT…][=WEIGHTS], each variant once and before the weights; "
+    "NAME is a named encoder, timm:ARCH or open-clip:ARCH"
 )
 
 #: Starts the name of an encoder that timm defines.
