@@ -28,7 +28,7 @@ class Column:
     name: str
     cohort: str
     images: int
-    patients: int
+    clusters: int
     suppressed: bool
 
 
@@ -70,9 +70,12 @@ class ConfusionTable:
     rows: tuple[tuple[Column, tuple[tuple[int, float], ...]], ...]
 
 
-def too_few(images: int, patients: int) -> bool:
-    """Whether a site, a stratum or a class is too small to be shown."""
-    return images < LEAST_IMAGES or patients < LEAST_PATIENTS
+def too_few(images: int, clusters: int) -> bool:
+    """Whether a site, a stratum or a class is too small to be shown.
+
+    Patient clusters are counted: never more than the patients, so that the rule errs on their side.
+    """
+    return images < LEAST_IMAGES or clusters < LEAST_PATIENTS
 
 
 def stratum_matrices(evidence: Evidence, rows: Rows) -> tuple[Matrix, ...]:
@@ -93,7 +96,7 @@ def _stratum_matrix(evidence: Evidence, rows: Rows, name: str) -> Matrix:
             name=stratum.partition("=")[2],
             cohort=cohort,
             images=row.images,
-            patients=row.clusters,
+            clusters=row.clusters,
             suppressed=too_few(row.images, row.clusters),
         )
         for (cohort, stratum), row in sorted(
@@ -145,10 +148,10 @@ def class_columns(evidence: Evidence, cohort: CohortRecord) -> tuple[Column, ...
             name=class_,
             cohort=cohort.name,
             images=images,
-            patients=patients,
-            suppressed=too_few(images, patients),
+            clusters=clusters,
+            suppressed=too_few(images, clusters),
         )
-        for class_, images, patients in counted
+        for class_, images, clusters in counted
         if images > 0
     )
 

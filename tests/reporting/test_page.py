@@ -138,7 +138,7 @@ def test_nothing_of_a_small_class_is_shown(study, parsed) -> None:
     # 2 cohorts by 4 encoders, F1 only; in the confusion tables the row says why it is empty
     hidden = [a for a in page.all("td", class_="empty") if a.get("data-label") == "femur"]
     assert len(hidden) == 8
-    assert "50 images, 9 patients" not in page.text
+    assert "9 clusters" not in page.text
 
 
 def test_patients_in_two_folds_stop_the_reader(study, parsed) -> None:
