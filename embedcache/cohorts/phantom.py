@@ -135,8 +135,7 @@ class _Scene:
         """Distance from an ellipse's centre, 1 on its outline."""
         cos, sin = np.cos(turn), np.sin(turn)
         dx, dy = self.x - cx, self.y - cy
-        distance: Grid = np.hypot((dx * cos + dy * sin) / rx, (dy * cos - dx * sin) / ry)
-        return distance
+        return _far((dx * cos + dy * sin) / rx, (dy * cos - dx * sin) / ry)
 
     def organ(self, u: float, v: float, ru: float, rv: float, tissue: float) -> None:
         """An ellipse in the fetus' own axes."""
@@ -155,7 +154,7 @@ def _brain(scene: _Scene) -> None:
     """An oval skull, the broken midline, the cavum, two dark thalami, a bright plexus."""
     view = scene.view
     u, v = scene.axes()
-    q = np.hypot(u / 1.12, v / (0.86 + view.normal(0, 0.05)))
+    q = _far(u / 1.12, v / (0.86 + view.normal(0, 0.05)))
     scene.paint(0.11, _soft(1 - q, 0.1))
     scene.bone += (0.15 + 0.65 * scene.clear) * _line(q - 1, 0.05)
     line = _line(v, 0.03) * (np.abs(u) < 0.95) * (np.abs(u - 0.45) > 0.14)
@@ -170,11 +169,11 @@ def _abdomen(scene: _Scene) -> None:
     """A round wall of soft tissue, liver, the stomach, the umbilical vein's hook, the spine."""
     view = scene.view
     u, v = scene.axes()
-    q = np.hypot(u / (1.0 + view.normal(0, 0.06)), v / 0.95)
+    q = _far(u / (1.0 + view.normal(0, 0.06)), v / 0.95)
     scene.paint(0.24, _soft(1 - q, 0.08))
     scene.paint(0.55, _line(q - 1, 0.06))
     scene.organ(-0.1, view.choice([-0.48, 0.48]), 0.24, 0.17, 0.02)
-    hook = np.hypot(u - 0.25, v)
+    hook = _far(u - 0.25, v)
     scene.paint(0.03, _line(hook - 0.3, 0.07) * (v > -0.1) * (u > 0) * scene.clear)
     scene.spine(-0.78, 0)
     ribs = _line(q - 0.95, 0.05) * (np.sin(9 * np.arctan2(v, u)) > 0.6) * (np.abs(u) < 0.75)
@@ -185,7 +184,7 @@ def _thorax(scene: _Scene) -> None:
     """A round wall with ribs, lungs, a heart of four dark chambers, the spine."""
     view = scene.view
     u, v = scene.axes()
-    q = np.hypot(u / 0.98, v / (0.92 + view.normal(0, 0.06)))
+    q = _far(u / 0.98, v / (0.92 + view.normal(0, 0.06)))
     scene.paint(0.2, _soft(1 - q, 0.08))
     scene.paint(0.5, _line(q - 1, 0.06))
     side = view.choice([-1.0, 1.0])
@@ -203,7 +202,7 @@ def _femur(scene: _Scene) -> None:
     # A femur is measured lying across the beams.
     scene.turn = view.normal(0, 0.4) + np.pi * view.integers(2)
     u, v = scene.axes()
-    thigh = np.hypot(u / 1.25, v / 0.55)
+    thigh = _far(u / 1.25, v / 0.55)
     scene.paint(0.22, _soft(1 - thigh, 0.12))
     scene.paint(0.45, _line(thigh - 1, 0.06))
     half = 0.75 + view.normal(0, 0.06)
@@ -213,6 +212,12 @@ def _femur(scene: _Scene) -> None:
 
 
 _ANATOMY = (_abdomen, _brain, _femur, _thorax)
+
+
+def _far(across: Grid, along: Grid) -> Grid:
+    """Distance from the origin; several times faster than `np.hypot`, which guards overflow."""
+    squared: Grid = across * across + along * along
+    return np.sqrt(squared)
 
 
 def _soft(inside: Grid, width: float) -> Grid:
@@ -238,7 +243,7 @@ def _compressed(scene: _Scene, gain: float, view: np.random.Generator) -> Grid:
     blur = np.ones(machine.blur) / np.sqrt(machine.blur)
     wave = view.standard_normal((2, _DEPTHS, _BEAMS + machine.blur - 1))
     spread = sum(wave[:, :, k : k + _BEAMS] * blur[k] for k in range(machine.blur))
-    envelope = np.hypot(spread[0], spread[1]) / np.sqrt(2)
+    envelope = _far(spread[0], spread[1]) / np.sqrt(2)
     lost = np.linspace(0, machine.attenuation, _DEPTHS)[:, None]
     signal = echo * envelope * 10 ** (-lost / 20) + machine.noise
     grey: Grid = 255 * (20 * np.log10(signal) + gain + machine.decibels) / machine.decibels
