@@ -106,14 +106,10 @@ def leave_out_failed(rows: Rows, failed: Mapping[str, Mapping[int, str]]) -> Non
         failed: reason by row of the image table, by encoder.
     """
     for place, row in enumerate(rows.row.tolist()):
-        reasons = {name: rows_of[row] for name, rows_of in failed.items() if row in rows_of}
-        if not reasons:
-            continue
-        name, reason = min(reasons.items())
-        # What no encoder could use is the image's fault; else say whose it is.
-        said = f"unreadable: {reason}" if len(reasons) == len(failed) else f"{name}: {reason}"
-        if rows.reason[place] == "":
-            rows.reason[place] = said
+        reasons = [reason_of[row] for reason_of in failed.values() if row in reason_of]
+        if reasons and rows.reason[place] == "":
+            # Without the encoder's name: the count is the same whoever is judged beside it.
+            rows.reason[place] = f"failed: {min(reasons)}"
 
 
 def leave_out_repeats(rows: Rows) -> tuple[str, ...]:
