@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -271,10 +272,17 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def results(table: Path, tmp_path: Path) -> Path:
-    """The results folder of that table."""
+@pytest.fixture(scope="session")
+def evaluated(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of that table, for all tests; evaluated once."""
     from embedcache.evaluation.foreign import evaluate_table
 
-    evaluate_table(table, tmp_path / "results")
-    return tmp_path / "results"
+    folder = tmp_path_factory.mktemp("evaluated") / "results"
+    evaluate_table(table, folder)
+    return folder
+
+
+@pytest.fixture
+def results(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(evaluated, tmp_path / "results"))
