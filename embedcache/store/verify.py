@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embedcache.durable import PARTIAL
 from embedcache.errors import DamagedRowsError, DamagedStoreError
 from embedcache.progress import Progress, Silent
 from embedcache.store.feature_set import FeatureSet, read_done, read_feature_set, set_keys
@@ -62,7 +63,7 @@ class Verification:
 
     Attributes:
         findings: everything wrong; empty for a sound store.
-        unsealed: nodes that a writer left, or still has, open.
+        unsealed: nodes that a writer left, or still has, open, and files that it had begun.
         content: content digest by feature id, of the sets that are sound.
         objects: files read.
         size: their bytes.
@@ -104,7 +105,9 @@ def verify(path: Path, progress: Progress | None = None) -> Verification:
 
 def _look(path: Path, manifest: Manifest, progress: Progress) -> Verification:
     findings: list[Finding] = []
-    keys = frozenset(files_below(path))
+    every = frozenset(files_below(path))
+    begun = frozenset(key for key in every if key.endswith(PARTIAL))
+    keys = every - begun
     size = 0
     with progress.stage("verify", len(keys), "objects") as stage:
         expected = dict(_expected(path, manifest, findings))
@@ -114,7 +117,7 @@ def _look(path: Path, manifest: Manifest, progress: Progress) -> Verification:
     content = _check_meaning(path, manifest, findings)
     return Verification(
         findings=tuple(sorted(set(findings), key=lambda finding: (finding.node, finding.problem))),
-        unsealed=manifest.open,
+        unsealed=(*manifest.open, *sorted(k for k in begun if not _in_open_node(k, manifest))),
         content=content,
         objects=len(keys),
         size=size,
@@ -124,8 +127,9 @@ def _look(path: Path, manifest: Manifest, progress: Progress) -> Verification:
 def _expected(
     path: Path, manifest: Manifest, findings: list[Finding]
 ) -> Iterator[tuple[str, Proof]]:
-    """Every object that the manifest vouches for; a fixed document by what this format writes."""
-    yield from manifest.objects.items()
+    """Every object that the manifest vouches for: not the open nodes' lists, which may be new."""
+    in_flux = {list_key(node) for node in manifest.open}
+    yield from ((key, proof) for key, proof in manifest.objects.items() if key not in in_flux)
     for node in manifest.nodes:
         try:
             yield from (proofs_of(path, node, manifest) or {}).items()

@@ -61,6 +61,8 @@ def create_or_open_for_writing(path: Path) -> StoreWriter:
         _clear_stages(path)
         if not (path / DOCUMENT).is_file():
             _create(path)
+        for node in (MANIFEST, IMAGES):  # written under this lock alone
+            clear_partial(path / node)
         _mend_table(path)
     return writer
 
@@ -227,7 +229,6 @@ def _mend_table(path: Path) -> None:
     """Finish what a writer of the image table left when it was killed; needs the table's lock."""
     if IMAGES not in read_manifest(path).open:
         return
-    clear_partial(path / IMAGES)
     table = read_table(path, None)
     written = write_table(path, table, since=max(len(table) - 1, 0))
     close_node(path, IMAGES, table_keys(len(table)), written, {})

@@ -125,3 +125,9 @@ def lease() -> Callable[..., object]:
 @pytest.fixture(scope="session")
 def data() -> Callable[[Path], dict[str, bytes]]:
     return data_of
+
+
+@pytest.fixture(scope="session")
+def memory() -> str | None:
+    """A folder in memory for tests that make many stores; None: the usual temporary one."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

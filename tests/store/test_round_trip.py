@@ -112,10 +112,10 @@ sessions = st.lists(
 
 @given(sessions)
 @settings(max_examples=12, deadline=None)
-def test_a_store_holds_what_was_put_and_nothing_else(make, run, lease, sessions) -> None:
+def test_a_store_holds_what_was_put_and_nothing_else(make, run, lease, memory, sessions) -> None:
     small = make(images=2100)
     put: set[int] = set()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
         path = Path(folder) / "a.zarr"
         for puts in sessions:
             writer = create_or_open_for_writing(path)
@@ -135,7 +135,7 @@ def test_a_store_holds_what_was_put_and_nothing_else(make, run, lease, sessions)
 @given(sessions)
 @settings(max_examples=8, deadline=None)
 def test_the_bytes_of_a_store_do_not_depend_on_order_or_interruption(
-    make, run, lease, data, sessions
+    make, run, lease, data, memory, sessions
 ) -> None:
     small = make(images=2100)
 
@@ -152,7 +152,7 @@ def test_the_bytes_of_a_store_do_not_depend_on_order_or_interruption(
         return data(path)
 
     every = sorted({row for puts in sessions for rows in puts for row in rows})
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
         at_once = write(Path(folder) / "a.zarr", [[every] if every else []])
         assert write(Path(folder) / "b.zarr", sessions) == at_once
 
