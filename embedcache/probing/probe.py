@@ -18,8 +18,8 @@ from embedcache.results.layout import ResultsFolder, folder_name, write_record
 from embedcache.store.reader import FeatureStore, open_store
 
 #: Numbers in all feature matrices that are to be fitted, above which worker processes repay the
-#: seconds that they take to start.
-_WORTH_PROCESSES = 4_000_000
+#: two seconds that each takes to start (a million numbers take about one).
+_WORTH_PROCESSES = 8_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
