@@ -91,9 +91,9 @@ def _check_together(folders: Sequence[ResultsFolder], gathered: Sequence[Gathere
             if getattr(part.record, field) != getattr(first.record, field):
                 raise DifferentFoldsError(folders[0].path, folder.path, field)
         for arm, encoder in sorted({(e.arm, e.encoder) for e in part.evaluands}):
-            other = seen.setdefault((arm, encoder), folder.path)
-            if other != folder.path:
-                raise SameEncoderError(f"{encoder} ({arm})", other, folder.path)
+            if (arm, encoder) in seen:
+                raise SameEncoderError(f"{encoder} ({arm})", seen[arm, encoder], folder.path)
+            seen[arm, encoder] = folder.path
 
 
 def _groups(
