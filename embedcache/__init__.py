@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from embedcache.evaluation.compare import compare as compare
     from embedcache.evaluation.evaluate import evaluate as evaluate
     from embedcache.evaluation.foreign import evaluate_table as evaluate_table
+    from embedcache.extraction.extract import extract as extract
     from embedcache.probing.probe import probe as probe
     from embedcache.protocol.protocol import Protocol as Protocol
     from embedcache.reporting.report import report as report
@@ -29,21 +30,22 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Cohort": "embedcache.cohorts.cohort",
+    "inspect": "embedcache.cohorts.inspect",
+    "Inspection": "embedcache.cohorts.inspection",
+    "read_cohort": "embedcache.cohorts.reference",
     "Contract": "embedcache.contract",
     "Preprocessing": "embedcache.contract",
-    "Protocol": "embedcache.protocol.protocol",
-    "probe": "embedcache.probing.probe",
+    "load_encoder": "embedcache.encoders.resolve",
     "EncoderSpec": "embedcache.encoders.spec",
-    "FeatureStore": "embedcache.store.reader",
-    "Inspection": "embedcache.cohorts.inspection",
     "compare": "embedcache.evaluation.compare",
     "evaluate": "embedcache.evaluation.evaluate",
     "evaluate_table": "embedcache.evaluation.foreign",
-    "inspect": "embedcache.cohorts.inspect",
-    "load_encoder": "embedcache.encoders.resolve",
-    "open_store": "embedcache.store.reader",
-    "read_cohort": "embedcache.cohorts.reference",
+    "extract": "embedcache.extraction.extract",
+    "probe": "embedcache.probing.probe",
+    "Protocol": "embedcache.protocol.protocol",
     "report": "embedcache.reporting.report",
+    "FeatureStore": "embedcache.store.reader",
+    "open_store": "embedcache.store.reader",
     "verify": "embedcache.store.verify",
 }
 
