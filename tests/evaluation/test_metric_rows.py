@@ -348,3 +348,25 @@ def test_random_weights_and_synthetic_cohorts_are_marked_in_every_row(tmp_path: 
     rows = evaluate(tmp_path)
     assert all("SYNTHETIC" in row.note for row in rows)
     assert all(("RANDOM WEIGHTS" in row.note) == (row.encoder == "r") for row in rows)
+
+
+def test_a_class_that_is_always_right_is_bounded_by_its_own_patients(
+    write_table: Write, tmp_path: Path
+) -> None:
+    # Of 60 patients three have the rare class, and all three are right. Counting all 60 would
+    # bound its sensitivity at .025^(1/60) = .94; simulated, that covers .9 in half of all studies.
+    table = [
+        {
+            "image": i,
+            "patient": i,
+            "label": "rare" if i < 3 else "common",
+            "predicted": "rare" if i < 4 else "common",
+        }
+        for i in range(60)
+    ]
+    rows = evaluate_table(write_table(table), tmp_path / "results")
+    row = one(rows, encoder="predictions", metric="sensitivity", class_="rare")
+    assert (row.value, row.method, row.images, row.clusters) == (1.0, "exact-cluster", 3, 3)
+    assert row.low == pytest.approx(0.025 ** (1 / 3), rel=1e-12)
+    precision = one(rows, encoder="predictions", metric="precision", class_="rare")
+    assert (precision.value, precision.df) == (0.75, 3)  # four patients are predicted as it
