@@ -56,7 +56,9 @@ class Clusters:
         site: code of each cluster's site, (C,) int64.
         sites: names of the sites, by code.
         counted: clusters with images that the metric counts, (C,) bool; None: all. A class's
-            metric has the degrees of freedom of the class's own clusters.
+            metric has the degrees of freedom and the exact bound of the class's own clusters:
+            a sensitivity of .9, a class in 8 of 60 clusters, is covered in 99 % of 2,000
+            simulated studies; counting all 60, in 76 % (.95 in 20 of 112: 98 against 82).
     """
 
     site: NDArray[np.int64]
