@@ -177,7 +177,8 @@ class Problem:
         from sklearn.linear_model import LogisticRegression
 
         mean, scale = moments(x)
-        z = (x - mean) / scale
+        z = x - mean
+        z /= scale  # in place: a float64 copy of x is enough
         basis = None
         if len(z) < z.shape[1]:
             basis, coordinates = np.linalg.qr(z.T)
