@@ -160,13 +160,20 @@ def read_feature_set(root: Path, feature_id: str, images: int, proofs: Proofs | 
     Raises:
         DamagedStoreError: if it is not what was written.
     """
+    return read_with_done(root, feature_id, images, proofs)[0]
+
+
+def read_with_done(
+    root: Path, feature_id: str, images: int, proofs: Proofs | None
+) -> tuple[FeatureSet, NDArray[np.bool_]]:
+    """The same, and which rows are done, (n',) bool."""
     about = read_attributes(root, feature_id, proofs)
     done = read_done(root, feature_id, images, proofs)
     vectors = read_layout(root, lambda rows: vectors_array(about.contract, rows), proofs)
     if not len(done) <= vectors.rows <= images:
         problem = f"it has {vectors.rows} rows, `done` {len(done)}, the store {images}"
         raise DamagedStoreError(vectors.path, problem)
-    return FeatureSet(
+    one = FeatureSet(
         id=feature_id,
         name=about.name,
         contract=about.contract,
@@ -178,6 +185,7 @@ def read_feature_set(root: Path, feature_id: str, images: int, proofs: Proofs | 
         done=int(done.sum()),
         runs=read_runs(root, feature_id, proofs),
     )
+    return one, done
 
 
 def create_feature_set(root: Path, about: FeatureAttributes, rows: int) -> dict[str, Proof]:

@@ -19,7 +19,7 @@ from embedcache.errors import (
     UnfinishedCohortError,
     UnknownNameError,
 )
-from embedcache.store.feature_set import FeatureSet, failed_rows, read_done, read_feature_set
+from embedcache.store.feature_set import FeatureSet, failed_rows, read_with_done
 from embedcache.store.image_table import ImageTable, read_rows, read_table
 from embedcache.store.layout import (
     COHORTS,
@@ -155,7 +155,7 @@ class FeatureStore:
     def done(self, feature_id: str) -> NDArray[np.bool_]:
         """Which images have a vector, (n,) bool."""
         done = np.zeros(len(self.images), np.bool_)
-        known = self._done(feature_id)[: len(done)]
+        known = self._look(feature_id)[1][: len(done)]
         done[: len(known)] = known
         return done
 
@@ -167,17 +167,18 @@ class FeatureStore:
             DamagedRowsError: if a vector is gone, not finite or fails its checksum; likewise.
         """
         rows = np.asarray(rows, np.int64)
-        done = self._done(feature_id)
+        one, done = self._look(feature_id)
         there = (rows >= 0) & (rows < len(done))
         there[there] = done[rows[there]]
         if not there.all():
             lacking = tuple(np.unique(rows[~there]).tolist())
-            raise RowsMissingError(self._feature_set(feature_id).name, lacking)
-        return self._vectors(feature_id).read(rows).astype(np.float32, copy=False)
+            raise RowsMissingError(one.name, lacking)
+        return self._vectors(one).read(rows).astype(np.float32, copy=False)
 
     def failed(self, feature_id: str) -> dict[int, str]:
         """Reason by row, of all rows that some run could not encode and none has done since."""
-        return failed_rows(self._feature_set(feature_id).runs, self._done(feature_id))
+        one, done = self._look(feature_id)
+        return failed_rows(one.runs, done)
 
     def content_digest(self, feature_id: str) -> str:
         """Sha256 over done rows in digest order (image digest, then vector bytes), 64 hex digits.
@@ -186,7 +187,9 @@ class FeatureStore:
             DamagedRowsError: if a vector is gone or fails its checksum.
         """
         rows = np.flatnonzero(self.done(feature_id))
-        return content_digest(self._vectors(feature_id), self.images.digest, rows)
+        return content_digest(
+            self._vectors(self._feature_set(feature_id)), self.images.digest, rows
+        )
 
     def to_numpy(self, feature_id: str) -> NDArray[np.float32]:
         """Vectors of all done rows, ascending (`np.flatnonzero(done)`), (k, dim) float32."""
@@ -211,21 +214,19 @@ class FeatureStore:
         return not read_manifest(self.path).open
 
     def _feature_set(self, feature_id: str) -> FeatureSet:
-        def read(proofs: Proofs | None) -> FeatureSet:
+        return self._look(feature_id)[0]
+
+    def _look(self, feature_id: str) -> tuple[FeatureSet, NDArray[np.bool_]]:
+        """A feature set and which of its rows are done, (n',) bool, as they are now."""
+
+        def read(proofs: Proofs | None) -> tuple[FeatureSet, NDArray[np.bool_]]:
+            # The set may span images newer than the table that this store read before.
             images = read_settled(self.path, IMAGES, lambda known: read_rows(self.path, known))
-            return read_feature_set(self.path, feature_id, images, proofs)
+            return read_with_done(self.path, feature_id, images, proofs)
 
         return read_settled(self.path, feature_node(feature_id), read)
 
-    def _done(self, feature_id: str) -> NDArray[np.bool_]:
-        def read(proofs: Proofs | None) -> NDArray[np.bool_]:
-            images = read_settled(self.path, IMAGES, lambda known: read_rows(self.path, known))
-            return read_done(self.path, feature_id, images, proofs)
-
-        return read_settled(self.path, feature_node(feature_id), read)
-
-    def _vectors(self, feature_id: str) -> Vectors:
-        one = self._feature_set(feature_id)
+    def _vectors(self, one: FeatureSet) -> Vectors:
         return Vectors(self.path, one.contract, one.rows, name=one.name)
 
     @staticmethod

@@ -49,14 +49,20 @@ class Vectors:
             DamagedRowsError: if one is gone, not finite, or its chunk's checksum fails.
         """
         self._check_there(rows)
-        width = self.layout.width or 1
-        out = np.empty((len(rows), width), self.layout.dtype)
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+            out = self._block(int(rows[0]), int(rows[-1]) + 1, rows)  # no copy: the common case
+        else:
+            out = self._gather(rows)
+        self._check_finite(out, rows)
+        return out
+
+    def _gather(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        out = np.empty((len(rows), self.layout.width or 1), self.layout.dtype)
         for chunks in _spans(np.unique(rows // VECTOR_ROWS)):
             start = int(chunks[0]) * VECTOR_ROWS
             stop = (int(chunks[-1]) + 1) * VECTOR_ROWS
             wanted = np.flatnonzero((rows >= start) & (rows < stop))
             out[wanted] = self._block(start, stop, rows)[rows[wanted] - start]
-        self._check_finite(out, rows)
         return out
 
     def damaged(self, done: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -92,9 +98,9 @@ class Vectors:
                 raise self._damage(rows[rows // VECTOR_ROWS == chunk], problem)
 
     def _check_finite(self, vectors: NDArray[Any], rows: NDArray[np.int64]) -> None:
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            raise self._damage(rows[~finite], "the vector is gone or not finite")
+        if not np.isfinite(vectors).all():
+            bad = ~np.isfinite(vectors).all(axis=1)
+            raise self._damage(rows[bad], "the vector is gone or not finite")
 
     def _damage(self, rows: NDArray[np.int64], problem: str) -> DamagedRowsError:
         return DamagedRowsError(self._name, tuple(np.unique(rows).tolist()), problem)
