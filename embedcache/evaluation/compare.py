@@ -21,7 +21,7 @@ from embedcache.evaluation.evaluand import Evaluand
 from embedcache.evaluation.gather import Gathered, check_same_rows, gather
 from embedcache.evaluation.intervals import Clusters, jackknife
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
-from embedcache.evaluation.swap import swap_counts, swap_values
+from embedcache.evaluation.swap import swap_counts, swap_values, two_sided
 from embedcache.metrics.metric import CountMetric, Floats, Metric
 from embedcache.progress import Progress, Silent
 from embedcache.results.layout import ResultsFolder, open_results
@@ -179,9 +179,9 @@ def _p_values(
 ) -> Floats:
     if isinstance(metric, CountMetric):
         counts = np.stack([drawn.counts for drawn in samples])
-        return swap_counts(metric, counts, pairs, seed=SEED)
+        return two_sided(swap_counts(metric, counts, pairs, seed=SEED))
     differences = [_minus(left[first], left[second]) for first, second in pairs]
-    return swap_values(differences, seed=SEED)
+    return two_sided(swap_values(differences, seed=SEED))
 
 
 def _row(

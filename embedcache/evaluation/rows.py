@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.evaluation.evaluand import Evaluand
-from embedcache.evaluation.intervals import Clusters, Interval, jackknife
+from embedcache.evaluation.intervals import NOT_ESTIMABLE, Clusters, Interval, jackknife
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
 from embedcache.metrics import f1, precision, sensitivity
-from embedcache.metrics.metric import ClassMetric, CountMetric, Floats, Metric
+from embedcache.metrics.metric import ClassMetric, CountMetric, Floats, Metric, PointMetric
 from embedcache.results.tables import MetricRow
 
 CLASS_METRICS: tuple[ClassMetric, ...] = (sensitivity.METRIC, precision.METRIC, f1.METRIC)
@@ -20,7 +20,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (sensitivity.METRIC, precision.METRIC, 
 FEW = 10
 
 
-def metric_rows(evaluand: Evaluand, metrics: Sequence[Metric]) -> Iterator[MetricRow]:
+def metric_rows(evaluand: Evaluand, metrics: Sequence[Metric | PointMetric]) -> Iterator[MetricRow]:
     """Every metric, over all rows first, then in each value of each stratum."""
     yield from _rows(evaluand, sample(evaluand), metrics, stratum="")
     for name, values in evaluand.strata.items():
@@ -32,19 +32,33 @@ def metric_rows(evaluand: Evaluand, metrics: Sequence[Metric]) -> Iterator[Metri
 
 
 def _rows(
-    evaluand: Evaluand, drawn: Sample, metrics: Sequence[Metric], stratum: str
+    evaluand: Evaluand, drawn: Sample, metrics: Sequence[Metric | PointMetric], stratum: str
 ) -> Iterator[MetricRow]:
     folds = evaluand.folds if evaluand.estimand == "oof" else 0
     clusters = Clusters(site=drawn.site, sites=drawn.sites)
     warnings = _few_clusters(drawn)
     base = _base(evaluand, drawn, stratum)
     for metric in metrics:
+        if isinstance(metric, PointMetric):
+            yield from _point_row(base, evaluand, drawn, metric)
+            continue
         left = leave_one_out(metric, drawn)
         if left is not None:
             interval = _interval(metric, left, clusters, folds)
             yield _row(base, evaluand, metric.name, left, interval, tuple(warnings.values()))
     for class_metric in CLASS_METRICS:
         yield from _class_rows(base, evaluand, drawn, class_metric, folds)
+
+
+def _point_row(
+    base: MetricRow, evaluand: Evaluand, drawn: Sample, metric: PointMetric
+) -> Iterator[MetricRow]:
+    if drawn.probability is None:
+        return
+    models = [metric.from_clusters(p, drawn.label, drawn.cluster) for p in drawn.probability]
+    left = LeftOut(value=float(np.mean(models)), without=np.empty(0))
+    interval = Interval(method=NOT_ESTIMABLE, note=metric.why)
+    yield _row(base, evaluand, metric.name, left, interval, ())
 
 
 def _class_rows(

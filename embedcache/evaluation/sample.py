@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,11 +90,39 @@ def leave_one_out(metric: Metric, drawn: Sample) -> LeftOut | None:
 
 def leave_counts_out(metric: CountMetric, counts: Floats) -> LeftOut:
     """A count metric of the sum of (C, k, c) counts, and without each cluster's."""
-    total = counts.sum(axis=0)
-    return LeftOut(
-        value=float(metric.from_confusion(total)),
-        without=metric.from_confusion(total - counts),
-    )
+    weight = weighed(metric, counts)
+    total = weight.sum(axis=0)
+    rest = total - weight
+    # Parts of an image leave a rounding error where nothing is left.
+    rest[counts.sum(axis=0) == counts] = 0
+    return LeftOut(value=float(metric.from_confusion(total)), without=metric.from_confusion(rest))
+
+
+def weighed(metric: CountMetric, counts: Floats) -> Floats:
+    """Counts as the metric counts them: each image as one, or each cluster as one; (C, k, c)."""
+    if metric.unit == "image":
+        return counts
+    return np.asarray(counts / counts.sum(axis=(1, 2), keepdims=True))
+
+
+def product(weight: NDArray[np.float32], counts: Floats) -> Floats:
+    """Weighted sums of clusters' (C, …) counts under each draw: (draws, …) float64.
+
+    Whole numbers are summed in float32, exactly. Draws lie side by side in memory, since metrics
+    reduce over classes.
+    """
+    flat = counts.reshape(len(counts), -1).T
+    summed = np.zeros((len(flat), len(weight)))
+    # Most pairs of classes are never confused.
+    used = flat.any(axis=1)
+    if (flat == np.rint(flat)).all():
+        summed[used] = flat[used].astype(np.float32) @ weight.T
+        # Below 2^24 float32 holds every whole number. Partial sums stay below the last one where
+        # weights are not negative, and below the plain sum where they are signs.
+        assert max(np.abs(summed).max(), flat.sum(axis=1).max()) < 2**24
+    else:
+        summed[used] = flat[used] @ weight.T.astype(np.float64)
+    return np.moveaxis(summed.reshape(*counts.shape[1:], len(weight)), -1, 0)
 
 
 def _counts(
@@ -111,11 +140,20 @@ def _leave_scores_out(metric: ScoreMetric, drawn: Sample, probability: Floats) -
     everyone = np.ones((1, len(drawn.label)))
     value = float(metric.from_scores(probability, drawn.label, everyone)[0])
     if metric.leave_one_out is not None:
-        return LeftOut(
-            value=value, without=metric.leave_one_out(probability, drawn.label, drawn.cluster)
-        )
-    clusters = np.arange(len(drawn.site))
-    parts = np.array_split(clusters, -(-len(clusters) * len(drawn.label) // _BLOCK))
-    weights = ((drawn.cluster != part[:, None]).astype(np.float64) for part in parts)
-    left = [metric.from_scores(probability, drawn.label, weight) for weight in weights]
+        without = metric.leave_one_out(probability, drawn.label, drawn.cluster)
+        return LeftOut(value=value, without=without)
+    blocks = _absences(len(drawn.site), len(drawn.label))
+    if metric.by_cluster is not None:
+        part = metric.by_cluster(probability, drawn.label, drawn.cluster)
+        return LeftOut(value=value, without=np.concatenate([part(block) for block in blocks]))
+    left = [
+        metric.from_scores(probability, drawn.label, block[:, drawn.cluster].astype(np.float64))
+        for block in blocks
+    ]
     return LeftOut(value=value, without=np.concatenate(left))
+
+
+def _absences(clusters: int, images: int) -> Iterator[NDArray[np.float32]]:
+    """Weights without each cluster in turn, in blocks: (some, C) float32."""
+    for part in np.array_split(np.arange(clusters), -(-clusters * images // _BLOCK)):
+        yield (np.arange(clusters) != part[:, None]).astype(np.float32)

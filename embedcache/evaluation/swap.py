@@ -8,76 +8,134 @@ neither row order nor the list of encoders changes a p (statistics.md section 4)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.evaluation.sample import LeftOut
+from embedcache.evaluation.draws import CHUNK, DRAWS, SEED
+from embedcache.evaluation.sample import LeftOut, product, weighed
 from embedcache.metrics.metric import CountMetric, Floats
 
-DRAWS = 10_000
-#: Draws held at once; part of the stream of random numbers, so a change changes p.
-_CHUNK = 500
 #: Differences closer than this are one (statistics.md section 4).
-_SAME = 1e-12
+SAME = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Swapped:
+    """Differences of pairs of encoders, as they are and after random exchanges.
+
+    Attributes:
+        observed: (pairs,) float64; NaN where it does not exist.
+        drawn: after each exchange, the same exchange for all pairs, (draws, pairs) float64.
+    """
+
+    observed: Floats
+    drawn: Floats
 
 
 def swap_counts(
-    metric: CountMetric, counts: Floats, pairs: Sequence[tuple[int, int]], *, seed: int
-) -> Floats:
-    """Two-sided p of each pair, for a metric of counts: (pairs,) float64.
+    metric: CountMetric,
+    counts: Floats,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    seed: int = SEED,
+    draws: int = DRAWS,
+) -> Swapped:
+    """Exchange whole clusters, for a metric of counts.
 
     Args:
         metric: the metric.
         counts: confusion counts of each encoder and cluster, (E, C, k, c) float64.
         pairs: indices of two encoders.
         seed: of the draws.
+        draws: how many.
     """
-    encoders, clusters, *shape = counts.shape
-    # Sums of whole numbers below 2^24 are exact in float32, in whatever order they are added.
-    assert counts.sum(axis=(1, 2, 3)).max() < 2**24
-    flat = counts.transpose(1, 0, 2, 3).reshape(clusters, -1).astype(np.float32)
-    total = counts.sum(axis=1)
-    observed = [_difference(metric, total[a] + total[b], total[a] - total[b]) for a, b in pairs]
-    reached = np.zeros(len(pairs), np.int64)
-    for sign in _signs(clusters, seed):
-        signed = (sign.astype(np.float32) @ flat).astype(np.float64)
-        swapped = signed.reshape(len(sign), encoders, *shape)
+    weight = np.stack([weighed(metric, encoder) for encoder in counts])
+    total = weight.sum(axis=1)
+    observed = np.array(
+        [_difference(metric, total[a] + total[b], total[a] - total[b]) for a, b in pairs]
+    )
+    drawn = np.empty((draws, len(pairs)))
+    start = 0
+    for sign in _signs(counts.shape[1], seed, draws):
+        swapped = [product(sign, encoder) for encoder in weight]
         for index, (a, b) in enumerate(pairs):
-            drawn = _difference(metric, total[a] + total[b], swapped[:, a] - swapped[:, b])
-            reached[index] += int((np.abs(drawn) >= np.abs(observed[index]) - _SAME).sum())
-    return (1 + reached) / (DRAWS + 1)
+            drawn[start : start + len(sign), index] = _difference(
+                metric, total[a] + total[b], swapped[a] - swapped[b]
+            )
+        start += len(sign)
+    return Swapped(observed=observed, drawn=drawn)
 
 
-def swap_values(differences: Sequence[LeftOut], *, seed: int) -> Floats:
-    """Two-sided p of each difference of AUROC or a loss, from its leave-one-out values.
+def swap_values(differences: Sequence[LeftOut], *, seed: int = SEED, draws: int = DRAWS) -> Swapped:
+    """Exchange for AUROC, AP or a loss: signs are given to values that sum to the difference.
 
-    The signs are given to pseudo-values z that sum to the difference: (pairs,) float64, NaN where
-    a value without some cluster does not exist.
+    NaN where a value without some cluster does not exist.
     """
-    z = np.column_stack([_pseudo_values(difference) for difference in differences])
-    observed = np.array([difference.value for difference in differences])
-    reached = np.zeros(len(differences), np.int64)
-    for sign in _signs(len(z), seed):
-        reached += (np.abs(sign @ z) >= np.abs(observed) - _SAME).sum(axis=0)
-    return np.where(np.isnan(z).any(axis=0), np.nan, (1 + reached) / (DRAWS + 1))
+    z = np.column_stack([pseudo_values(difference) for difference in differences])
+    drawn = np.concatenate([sign.astype(np.float64) @ z for sign in _signs(len(z), seed, draws)])
+    return Swapped(observed=np.array([one.value for one in differences]), drawn=drawn)
 
 
-def _signs(clusters: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Blocks of (draws, C) signs, +1 and -1."""
+def two_sided(swapped: Swapped) -> Floats:
+    """P of each pair by itself: (pairs,) float64, NaN where there is none."""
+    reached = np.abs(swapped.drawn) >= np.abs(swapped.observed) - SAME
+    exists = np.isfinite(swapped.observed) & np.isfinite(swapped.drawn).all(axis=0)
+    return np.where(exists, (1 + reached.sum(axis=0)) / (len(swapped.drawn) + 1), np.nan)
+
+
+def max_t(swapped: Swapped, spread: Floats) -> Floats:
+    """P of each pair, adjusted over all of them: step-down max-T (Westfall and Young 1993).
+
+    The probability that, were there no differences, the largest statistic of this and all less
+    striking pairs reached this pair's; then made monotone. Pairs without p take no part.
+
+    Args:
+        swapped: of the family.
+        spread: what makes pairs comparable, (pairs,) float64; of a pair with 0 the p is 1.
+
+    Returns:
+        (pairs,) float64; NaN where a pair has none.
+    """
+    known = np.flatnonzero(~np.isnan(two_sided(swapped)))
+    scale = np.where(spread[known] > SAME, spread[known], np.inf)
+    observed = np.abs(swapped.observed[known]) / scale
+    drawn = np.abs(swapped.drawn[:, known]) / scale
+    order = np.argsort(observed, kind="stable")
+    # From the least striking pair on: the largest statistic among those no more striking.
+    largest = np.maximum.accumulate(drawn[:, order], axis=1)
+    reached = (largest >= observed[order] - SAME / scale[order]).sum(axis=0)
+    p = (1 + reached) / (len(drawn) + 1)
+    adjusted = np.full(len(spread), np.nan)
+    adjusted[known[order]] = np.maximum.accumulate(p[::-1])[::-1]
+    return adjusted
+
+
+def spread_of(differences: Sequence[LeftOut]) -> Floats:
+    """Root of the sum of squares of each difference's values over clusters: (pairs,) float64."""
+    return np.array([np.sqrt((pseudo_values(one) ** 2).sum()) for one in differences])
+
+
+def pseudo_values(difference: LeftOut) -> Floats:
+    """Each cluster's part of a difference; they sum to it: (C,) float64."""
+    clusters = len(difference.without)
+    apart = difference.without.mean() - difference.without
+    return np.asarray(difference.value / clusters + apart * (clusters - 1) / clusters)
+
+
+def _signs(clusters: int, seed: int, draws: int) -> Iterator[NDArray[np.float32]]:
+    """Blocks of (at most 500, C) signs, +1 and -1."""
     random = np.random.default_rng(seed)
-    for start in range(0, DRAWS, _CHUNK):
-        draws = min(_CHUNK, DRAWS - start)
-        yield random.integers(0, 2, (draws, clusters), np.int8) * 2.0 - 1.0
+    for start in range(0, draws, CHUNK):
+        rows = min(CHUNK, draws - start)
+        # A byte holds eight of them; each row begins with a fresh one.
+        octets = np.frombuffer(random.bytes(rows * -(-clusters // 8)), np.uint8)
+        bits = np.unpackbits(octets.reshape(rows, -1), axis=1, count=clusters)
+        yield 2 * bits.astype(np.float32) - 1
 
 
 def _difference(metric: CountMetric, both: Floats, swapped: Floats) -> Floats:
     """F of one encoder minus F of the other, from the sum and the difference of their counts."""
-    first, second = metric.from_confusion(np.stack([both + swapped, both - swapped]) / 2)
-    return np.asarray(first - second)
-
-
-def _pseudo_values(difference: LeftOut) -> Floats:
-    clusters = len(difference.without)
-    spread = difference.without.mean() - difference.without
-    return np.asarray(difference.value / clusters + spread * (clusters - 1) / clusters)
+    first = metric.from_confusion((both + swapped) / 2)
+    return np.asarray(first - metric.from_confusion((both - swapped) / 2))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.metrics.counts import ratio
-from embedcache.metrics.metric import Floats, ScoreMetric
+from embedcache.metrics.image_means import means_by_cluster, means_without, weighted_mean
+from embedcache.metrics.metric import Floats, Resampled, ScoreMetric
 
 #: Least probability that a true class counts with (statistics.md section 2).
 LEAST = 1e-15
@@ -18,17 +18,21 @@ LEAST = 1e-15
 
 def from_scores(probability: Floats, label: NDArray[np.int16], weight: Floats) -> Floats:
     """Log loss under each draw's weights."""
-    return ratio(weight @ _losses(probability, label), weight.sum(axis=-1))
+    return weighted_mean(_losses(probability, label), weight)
 
 
 def leave_one_out(
     probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
 ) -> Floats:
-    """Log loss without each cluster: its share taken from the sum."""
-    loss = _losses(probability, label)
-    clusters = int(cluster.max()) + 1
-    rest = loss.sum() - np.bincount(cluster, loss, clusters)
-    return ratio(rest, len(label) - np.bincount(cluster, minlength=clusters).astype(np.float64))
+    """Log loss without each cluster."""
+    return means_without(_losses(probability, label), cluster)
+
+
+def by_cluster(
+    probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
+) -> Resampled:
+    """Log loss of draws of clusters."""
+    return means_by_cluster(_losses(probability, label), cluster)
 
 
 def _losses(probability: Floats, label: NDArray[np.int16]) -> Floats:
@@ -43,4 +47,5 @@ METRIC = ScoreMetric(
     better="lower",
     from_scores=from_scores,
     leave_one_out=leave_one_out,
+    by_cluster=by_cluster,
 )

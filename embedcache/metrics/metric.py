@@ -7,6 +7,7 @@ of the set, and the same classes as its first columns; further columns hold what
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,6 +17,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 #: On which scale an interval is symmetric (statistics: logit in [0, 1], log for losses).
 Scale = Literal["logit", "log", "atanh", "identity"]
+#: What is better of a metric; of `neither`, encoders cannot be ranked.
+Better = Literal["higher", "lower", "neither"]
+#: Weights of each cluster in each draw, (draws, C) float32 -> (draws,) values.
+Resampled = Callable[[NDArray[np.float32]], Floats]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,14 +33,16 @@ class CountMetric:
         scale: of its interval.
         better: whether more or less of it is better.
         from_confusion: (…, k, m) counts, m >= k, rows true and columns predicted -> (…,) values;
-            NaN where a class of the set has no images.
+            NaN where it does not exist, as where a class of the set has no images.
+        unit: what counts alike: `image`, or `cluster`: each image counts 1 / images of its cluster.
     """
 
     name: str
     title: str
     scale: Scale
-    better: Literal["higher", "lower"]
+    better: Better
     from_confusion: FromConfusion
+    unit: Literal["image", "cluster"] = "image"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +59,7 @@ class ClassMetric:
     name: str
     title: str
     scale: Scale
-    better: Literal["higher", "lower"]
+    better: Better
     counts: Literal["true", "predicted", "either"]
     from_confusion: FromConfusion
 
@@ -67,14 +74,34 @@ class ScoreMetric:
             classes that occur in `label`; NaN where one of them has no weight.
         leave_one_out: the same without each patient cluster in turn, where that has a faster way
             than a weight of zero; None where it has not.
+        by_cluster: prepares many draws of whole clusters, where that has a faster way than a
+            weight for each image; None where it has not.
     """
 
     name: str
     title: str
     scale: Scale
-    better: Literal["higher", "lower"]
+    better: Better
     from_scores: FromScores
     leave_one_out: LeaveOneOut | None = None
+    by_cluster: ByCluster | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PointMetric:
+    """A number of the class probabilities that is given without an interval.
+
+    Attributes:
+        name, title, better: as in `CountMetric`.
+        from_clusters: probability (n, c), label (n,), cluster (n,) -> value over the clusters.
+        why: the reason that no interval stands beside it, for the row's note.
+    """
+
+    name: str
+    title: str
+    better: Better
+    from_clusters: FromClusters
+    why: str
 
 
 Metric = CountMetric | ScoreMetric
@@ -101,3 +128,21 @@ class LeaveOneOut(Protocol):
         self, probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
     ) -> Floats:
         """Value without each of the clusters, numbered 0 to C - 1: (C,)."""
+
+
+class ByCluster(Protocol):
+    """See `ScoreMetric.by_cluster`."""
+
+    def __call__(
+        self, probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
+    ) -> Resampled:
+        """What gives the value of each draw from its clusters' weights, whole numbers."""
+
+
+class FromClusters(Protocol):
+    """See `PointMetric.from_clusters`."""
+
+    def __call__(
+        self, probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
+    ) -> float:
+        """The value of these rows."""
