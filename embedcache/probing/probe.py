@@ -10,7 +10,7 @@ from embedcache import registry
 from embedcache.errors import OtherUnitsError
 from embedcache.executor import cores, run_units
 from embedcache.probing.prepare import Prepared, prepare, references
-from embedcache.probing.units import Outcome, Unit, do_unit, is_done, units_of
+from embedcache.probing.units import Outcome, Unit, do_units, is_done, units_of
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.protocol import Protocol
 from embedcache.results.folds_file import write_folds
@@ -28,11 +28,13 @@ class Plan:
 
     Attributes:
         prepared: images, folds and encoders.
+        units: all of each encoder's.
         missing: units to be done.
         found: how many units the results hold already.
     """
 
     prepared: Prepared
+    units: tuple[Unit, ...]
     missing: tuple[Unit, ...]
     found: int
 
@@ -91,7 +93,7 @@ def probe(
     write_record(ResultsFolder(out), plan.prepared.record)
     if not ResultsFolder(out).folds_file.is_file():
         write_folds(ResultsFolder(out), plan.prepared.folds)
-    outcomes = _run(plan.missing, estimator, workers, progress)
+    outcomes = _run(plan, estimator, workers, progress)
     notes = (*_summary(plan), *_gathered(outcomes))
     for note in notes:
         progress.note(note)
@@ -119,13 +121,13 @@ def plan_probe(
     prepared = prepare(opened, protocol, encoders, earlier)
     if folder.protocol_file.is_file():
         write_record(folder, prepared.record)  # a folder that has one is only compared
-    units = [
+    units = tuple(
         unit
         for encoder in prepared.encoders
         for unit in _checked(folder, units_of(opened, prepared, estimator, encoder, out))
-    ]
+    )
     missing = tuple(unit for unit in units if not is_done(unit))
-    return Plan(prepared=prepared, missing=missing, found=len(units) - len(missing))
+    return Plan(prepared=prepared, units=units, missing=missing, found=len(units) - len(missing))
 
 
 def _earlier_encoders(store: FeatureStore, folder: ResultsFolder) -> tuple[str, ...]:
@@ -148,17 +150,21 @@ def _checked(folder: ResultsFolder, units: tuple[Unit, ...]) -> tuple[Unit, ...]
     return units
 
 
-def _run(
-    units: tuple[Unit, ...], estimator: str, workers: int | None, progress: Progress
-) -> list[Outcome]:
-    if not units:
+def _run(plan: Plan, estimator: str, workers: int | None, progress: Progress) -> list[Outcome]:
+    if not plan.missing:
         return []
-    number = workers or _worthwhile_workers(units)
-    outcomes = []
-    with progress.stage(f"fitting {estimator}", len(units), "models") as stage:
-        for outcome in run_units(do_unit, units, workers=number):
-            stage.advance()
-            outcomes.append(outcome)
+    unfinished = {unit.encoder for unit in plan.missing}
+    batches = [
+        tuple(unit for unit in plan.units if unit.encoder == encoder)
+        for encoder in plan.prepared.encoders
+        if encoder in unfinished
+    ]
+    number = workers or _worthwhile_workers(batches)
+    outcomes: list[Outcome] = []
+    with progress.stage(f"fitting {estimator}", len(plan.missing), "models") as stage:
+        for written in run_units(do_units, batches, workers=number):
+            stage.advance(len(written))
+            outcomes += written
     return outcomes
 
 
@@ -185,6 +191,8 @@ def _gathered(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"{encoder} ({', '.join(sorted(which))}): {note}"
 
 
-def _worthwhile_workers(units: Sequence[Unit]) -> int:
-    numbers = sum(len(unit.train.row) * unit.features.contract.dim for unit in units)
-    return min(cores(), len(units)) if numbers > _WORTH_PROCESSES else 1
+def _worthwhile_workers(batches: Sequence[tuple[Unit, ...]]) -> int:
+    numbers = sum(
+        len(unit.train.row) * unit.features.contract.dim for batch in batches for unit in batch
+    )
+    return min(cores(), len(batches)) if numbers > _WORTH_PROCESSES else 1

@@ -1,4 +1,9 @@
-"""One unit of probing: one encoder, one training set, one file of predictions."""
+"""Units of probing: one encoder, one training set, one file of predictions.
+
+All units of an encoder are fitted together, whichever of them are missing: a solver that takes all
+training sets at once is many times faster, and what a unit holds must not depend on which others
+were there already, nor on how many processors there are.
+"""
 
 from __future__ import annotations
 
@@ -125,21 +130,27 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-def do_unit(unit: Unit) -> Outcome:
-    """Fit, predict, and write model and predictions, in this order; durable on return.
+def do_units(units: tuple[Unit, ...]) -> tuple[Outcome, ...]:
+    """Fit all units of one encoder, then write those that are missing; durable on return.
+
+    A fit that fails does not keep the others from being written.
 
     Raises:
-        NotConvergedError: if the fit does not reach its optimum.
+        NotConvergedError: if a fit does not reach its optimum, once the others are written.
     """
-    store = open_store(unit.store)
-    fitted = _fit(unit, store.features(unit.features.id, unit.train.row))
-    asked = [] if unit.fold == REFIT else [(unit.train, unit.tested)]
-    asked += [(judged, np.ones(len(judged.row), np.bool_)) for judged in unit.external]
-    parts = [_predict(unit, fitted, store, judged, which) for judged, which in asked]
-    _write_model(unit, fitted)
-    if parts:
-        write_predictions(unit.predictions_file, parts)
-    return Outcome(encoder=unit.encoder, training=_training(unit.fold), notes=fitted.notes)
+    store = open_store(units[0].store)
+    models = _fit(units, store.features(units[0].features.id, units[0].train.row))
+    outcomes = []
+    failed: NotConvergedError | None = None
+    for unit, fitted in zip(units, models, strict=True):
+        if isinstance(fitted, NotConvergedError):
+            named = replace(fitted, encoder=unit.encoder, training=_training(unit.fold))
+            failed = failed or named
+        elif not is_done(unit):
+            outcomes.append(_write(unit, fitted, store))
+    if failed is not None:
+        raise failed
+    return tuple(outcomes)
 
 
 def is_done(unit: Unit) -> bool:
@@ -148,20 +159,28 @@ def is_done(unit: Unit) -> bool:
     return (unit.model_file if nothing_to_predict else unit.predictions_file).is_file()
 
 
-def _fit(unit: Unit, x: NDArray[np.float32]) -> Fitted:
-    estimator: Estimator = registry.load("estimators", unit.estimator)
-    try:
-        (fitted,) = estimator.fit(
-            x,
-            unit.train.label,
-            unit.train.cluster,
-            ~unit.tested[np.newaxis],
-            tuning=unit.protocol.tuning,
-            seed=unit.protocol.seed,
-        )
-    except NotConvergedError as error:
-        raise replace(error, encoder=unit.encoder, training=_training(unit.fold)) from error
-    return fitted
+def _fit(units: tuple[Unit, ...], x: NDArray[np.float32]) -> tuple[Fitted | NotConvergedError, ...]:
+    first = units[0]
+    estimator: Estimator = registry.load("estimators", first.estimator)
+    return estimator.fit(
+        x,
+        first.train.label,
+        first.train.cluster,
+        np.stack([~unit.tested for unit in units]),
+        tuning=first.protocol.tuning,
+        seed=first.protocol.seed,
+    )
+
+
+def _write(unit: Unit, fitted: Fitted, store: FeatureStore) -> Outcome:
+    """Predict, and write model and predictions, in this order."""
+    asked = [] if unit.fold == REFIT else [(unit.train, unit.tested)]
+    asked += [(judged, np.ones(len(judged.row), np.bool_)) for judged in unit.external]
+    parts = [_predict(unit, fitted, store, judged, which) for judged, which in asked]
+    _write_model(unit, fitted)
+    if parts:
+        write_predictions(unit.predictions_file, parts)
+    return Outcome(encoder=unit.encoder, training=_training(unit.fold), notes=fitted.notes)
 
 
 def _predict(

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcache.errors import NotConvergedError
 from embedcache.protocol.protocol import Tuning
 
 
@@ -48,8 +49,11 @@ class Estimator(Protocol):
         *,
         tuning: Tuning,
         seed: int,
-    ) -> tuple[Fitted, ...]:
+    ) -> tuple[Fitted | NotConvergedError, ...]:
         """Fit one model a training set, settings chosen inside each.
+
+        Where a fit does not reach its optimum by any means its error stands in its place, with
+        encoder and training set still to be named: it costs the others nothing.
 
         Args:
             x: features, (n, d) float32.
@@ -58,7 +62,4 @@ class Estimator(Protocol):
             train: the training sets, (F, n) bool.
             tuning: how settings are chosen, by inner folds over patient clusters.
             seed: of the inner folds.
-
-        Raises:
-            NotConvergedError: if a fit does not reach its optimum by any means.
         """

@@ -79,15 +79,29 @@ class LinearProbe:
         *,
         tuning: Tuning,
         seed: int,
-    ) -> tuple[FittedLinearProbe, ...]:
+    ) -> tuple[FittedLinearProbe | NotConvergedError, ...]:
         """Fit one probe a training set; see `Estimator.fit`."""
         return tuple(
-            _fit_one(x[rows], label[rows], cluster[rows], tuning=tuning, seed=seed)
+            _fit_or_error(x[rows], label[rows], cluster[rows], tuning=tuning, seed=seed)
             for rows in train
         )
 
 
 ESTIMATOR = LinearProbe()
+
+
+def _fit_or_error(
+    x: NDArray[np.float32],
+    label: NDArray[np.int16],
+    cluster: NDArray[np.int64],
+    *,
+    tuning: Tuning,
+    seed: int,
+) -> FittedLinearProbe | NotConvergedError:
+    try:
+        return _fit_one(x, label, cluster, tuning=tuning, seed=seed)
+    except NotConvergedError as error:
+        return error
 
 
 def _fit_one(
