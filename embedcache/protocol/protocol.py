@@ -25,6 +25,8 @@ class Tuning:
         inner_folds: patient-grouped folds of the outer training set.
         grid: values tried, in order from strong to weak penalty; pooled log loss decides, ties
             to the smaller.
+        solver: of the linear probe: `batched` (all folds at once), or `sklearn`, the reference,
+            many times slower.
 
     Raises:
         SchemaError: if a value makes no sense, with its path.
@@ -32,6 +34,7 @@ class Tuning:
 
     inner_folds: int = 3
     grid: tuple[float, ...] = GRID
+    solver: Literal["batched", "sklearn"] = "batched"
 
     def __post_init__(self) -> None:
         _demand(self.inner_folds >= 2, "tuning.inner_folds", "must be at least 2")
