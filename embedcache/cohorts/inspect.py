@@ -60,7 +60,7 @@ def inspect(cohorts: Sequence[Cohort], progress: Progress | None = None) -> Insp
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Picture:
-    """A readable image: what its header says, and its (64, 64) uint8 thumbnail."""
+    """A readable image: what its header says, and its (32, 32) uint8 thumbnail."""
 
     header: Header
     thumbnail: NDArray[np.uint8]
