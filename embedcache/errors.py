@@ -1066,3 +1066,14 @@ class TableClassError(BadInputError):
             f"but the probability columns are of {listed(self.classes)}; correct the labels, or "
             f"add a column probability:{self.found[0]}"
         )
+
+
+@dataclass(eq=False)
+class SchedulerError(BadInputError):
+    """A Dask scheduler was named that cannot be used."""
+
+    scheduler: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"--scheduler {self.scheduler!r} {self.problem}"

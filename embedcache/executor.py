@@ -1,23 +1,42 @@
-"""One way of running units: in this process, or in worker processes with one BLAS thread each.
+"""One way of running units: here, in worker processes, or on Dask; one BLAS thread each.
 
 BLAS rounds differently with another number of threads, so one worker is pinned as well: how many
-workers ran a unit never shows in its numbers.
+workers ran a unit, and where, never shows in its numbers. A unit is a small value: whatever is
+large, features above all, a worker reads from the disk that all of them see, so a Dask scheduler
+carries names and not matrices.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from contextlib import ExitStack
+from typing import Any, Protocol, TypeVar
 
-from embedcache.errors import WorkerDiedError
+from embedcache.errors import SchedulerError, WorkerDiedError
 
 Unit = TypeVar("Unit")
 Done = TypeVar("Done")
+Given_co = TypeVar("Given_co", covariant=True)
 
 #: Thread pools that scientific libraries read when they are loaded.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+#: A Dask cluster of so many processes on this machine, for as long as the command runs.
+_LOCAL = re.compile(r"local:([1-9][0-9]*)")
+#: Seconds after which a scheduler that does not answer is not there.
+_PATIENCE = 10
+
+
+class Finished(Protocol[Given_co]):
+    """What a unit came to, in the shape that `concurrent.futures` and Dask share."""
+
+    def exception(self) -> BaseException | None:
+        """What it raised, if it did."""
+
+    def result(self) -> Given_co:
+        """What it returned."""
 
 
 def cores() -> int:
@@ -28,22 +47,33 @@ def cores() -> int:
 
 
 def run_units(
-    work: Callable[[Unit], Done], units: Sequence[Unit], *, workers: int
+    work: Callable[[Unit], Done],
+    units: Sequence[Unit],
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
 ) -> Iterator[Done]:
     """Do all units and give what each returns, in order of completion.
 
     A unit that fails does not keep the others from finishing; then the first failure is raised.
 
     Args:
-        work: done to each unit; with several workers importable by name, and pickled.
+        work: done to each unit; unless it is done here, importable by name, and pickled.
         units: small values: workers read what is large from disk.
         workers: processes; 1 works here.
+        scheduler: where Dask does it instead: `local:N` processes, or a scheduler's address.
 
     Raises:
+        SchedulerError: if the scheduler makes no sense or does not answer.
         WorkerDiedError: if a worker process was killed, for want of memory most often.
         Exception: whatever `work` raises, of the first unit that failed.
     """
-    done = _run_here(work, units) if workers <= 1 else _run_in_processes(work, units, workers)
+    if scheduler is not None:
+        done = _run_on_dask(work, units, scheduler)
+    elif workers <= 1:
+        done = _run_here(work, units)
+    else:
+        done = _run_in_processes(work, units, workers)
     failed: BaseException | None = None
     try:
         for future in done:
@@ -57,7 +87,24 @@ def run_units(
         raise WorkerDiedError from error
 
 
-def _run_here(work: Callable[[Unit], Done], units: Sequence[Unit]) -> Iterator[Future[Done]]:
+def check_scheduler(scheduler: str) -> None:
+    """Make sure, before any work, that a scheduler can be meant.
+
+    Raises:
+        SchedulerError: if it is neither `local:N` nor an address, or Dask is not installed.
+    """
+    if not _LOCAL.fullmatch(scheduler) and (
+        scheduler.startswith("local") or not re.search(r":[0-9]+$", scheduler)
+    ):
+        raise SchedulerError(scheduler, "is neither an address such as tcp://host:8786 nor local:N")
+    try:
+        import distributed  # noqa: F401  # an extra, which may not be there
+    except ImportError as error:
+        problem = "needs dask.distributed: pip install 'embedcache-bench[cluster]'"
+        raise SchedulerError(scheduler, problem) from error
+
+
+def _run_here(work: Callable[[Unit], Done], units: Sequence[Unit]) -> Iterator[Finished[Done]]:
     for unit in units:
         future: Future[Done] = Future()
         try:
@@ -69,7 +116,7 @@ def _run_here(work: Callable[[Unit], Done], units: Sequence[Unit]) -> Iterator[F
 
 def _run_in_processes(
     work: Callable[[Unit], Done], units: Sequence[Unit], workers: int
-) -> Iterator[Future[Done]]:
+) -> Iterator[Finished[Done]]:
     import loky
 
     pool = loky.ProcessPoolExecutor(max_workers=min(workers, len(units)), env=_ONE_THREAD)
@@ -80,6 +127,44 @@ def _run_in_processes(
     finally:
         # Left early, by Ctrl-C most likely: nobody waits for what is still running.
         pool.shutdown(wait=True, kill_workers=not finished)
+
+
+def _run_on_dask(
+    work: Callable[[Unit], Done], units: Sequence[Unit], scheduler: str
+) -> Iterator[Finished[Done]]:
+    check_scheduler(scheduler)
+    if not units:
+        return
+    from distributed import KilledWorker, as_completed
+
+    with ExitStack() as stack:
+        client = _client(scheduler, len(units), stack)
+        # `pure=False`: a unit is done again though another command did one like it.
+        futures = [client.submit(_pinned, work, unit, pure=False) for unit in units]
+        stack.callback(client.cancel, futures)  # left early: what has not begun never does
+        for future in as_completed(futures):
+            if isinstance(future.exception(), KilledWorker):
+                raise WorkerDiedError
+            yield future
+
+
+def _client(scheduler: str, units: int, stack: ExitStack) -> Any:
+    """Connect to a scheduler, or start one here; the stack closes what it opens."""
+    from distributed import Client, LocalCluster
+
+    local = _LOCAL.fullmatch(scheduler)
+    if local is not None:
+        cluster = LocalCluster(
+            n_workers=min(int(local[1]), units),
+            threads_per_worker=1,
+            memory_limit=0,  # the system's own limit, as for other processes
+            dashboard_address="127.0.0.1:0",  # beside another cluster on this machine
+        )
+        return stack.enter_context(Client(stack.enter_context(cluster)))  # type: ignore[no-untyped-call]  # distributed is untyped here
+    try:
+        return stack.enter_context(Client(scheduler, timeout=_PATIENCE))  # type: ignore[no-untyped-call]  # likewise
+    except (OSError, ValueError) as error:
+        raise SchedulerError(scheduler, f"does not answer within {_PATIENCE} seconds") from error
 
 
 def _pinned(work: Callable[[Unit], Done], unit: Unit) -> Done:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from embedcache.errors import WorkerDiedError
-from embedcache.executor import run_units
+from embedcache.errors import SchedulerError, WorkerDiedError
+from embedcache.executor import check_scheduler, run_units
 
 
 def halved(unit: int) -> tuple[int, int]:
@@ -22,6 +26,10 @@ def blas_threads(_unit: int) -> set[int]:
     from threadpoolctl import threadpool_info
 
     return {pool["num_threads"] for pool in threadpool_info()}
+
+
+def leave_a_mark(folder: Path) -> None:
+    (folder / secrets.token_hex(8)).touch()
 
 
 def die(unit: int) -> None:
@@ -62,3 +70,59 @@ def test_a_killed_worker_is_an_error_of_ours() -> None:
 
 def test_no_units_are_no_work() -> None:
     assert list(run_units(halved, [], workers=1)) == []
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Address of a Dask cluster of two processes that outlives the commands that use it."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield cluster.scheduler_address
+
+
+def test_dask_works_elsewhere_and_lets_the_others_finish(scheduler: str) -> None:
+    done = []
+    with pytest.raises(ArithmeticError, match="is odd"):
+        done.extend(run_units(halved, [1, 2, 3, 4, 6], scheduler=scheduler))
+    assert sorted(half for half, _ in done) == [1, 2, 3]
+    assert os.getpid() not in {process for _, process in done}
+
+
+def test_dask_does_a_unit_again_when_a_later_command_asks(scheduler: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        list(run_units(leave_a_mark, [tmp_path], scheduler=scheduler))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_blas_has_one_thread_on_dask(scheduler: str) -> None:
+    assert list(run_units(blas_threads, [0], scheduler=scheduler)) == [{1}]
+
+
+def test_no_units_need_no_scheduler() -> None:
+    assert list(run_units(halved, [], scheduler="tcp://127.0.0.1:9")) == []
+
+
+def test_a_local_cluster_lives_as_long_as_the_command() -> None:
+    processes = {process for _, process in run_units(halved, [2, 4], scheduler="local:1")}
+    assert len(processes) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(processes.pop(), 0)
+
+
+@pytest.mark.parametrize("scheduler", ["local", "local:0", "local:two", "cluster", "tcp://host"])
+def test_what_is_no_scheduler_is_refused_before_any_work(scheduler: str) -> None:
+    with pytest.raises(SchedulerError, match="local:N"):
+        check_scheduler(scheduler)
+
+
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch) -> None:
+    monkeypatch.setattr("embedcache.executor._PATIENCE", 0.5)
+    with pytest.raises(SchedulerError, match=r"tcp://127\.0\.0\.1:9' does not answer"):
+        list(run_units(halved, [2], scheduler="tcp://127.0.0.1:9"))
+
+
+def test_without_dask_distributed_the_extra_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SchedulerError, match=r"embedcache-bench\[cluster\]"):
+        check_scheduler("local:2")

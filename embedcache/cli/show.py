@@ -40,7 +40,9 @@ def progress_bars() -> Iterator[Progress]:
         TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    # Models and encoders take minutes: rich forgets what is older than half of one, and with it
+    # the time left.
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as bars:
         yield RichBars(bars)
 
 
@@ -99,7 +101,16 @@ class _PlainStage:
         self._done += units
         if time.monotonic() - self._said > 30:
             self._said = time.monotonic()
-            typer.echo(f"{self._name}: {self._done:,} of {self._total:,} {self._unit}", err=True)
+            left = (self._said - self._started) / self._done * (self._total - self._done)
+            where = f"{self._name}: {self._done:,} of {self._total:,} {self._unit}"
+            typer.echo(f"{where}, about {spoken(left)} left", err=True)
+
+
+def spoken(seconds: float) -> str:
+    """A time as people say it: 50 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_json(value: object) -> None:
