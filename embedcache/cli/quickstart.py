@@ -52,13 +52,17 @@ def _where_next(out: Path, page: Path) -> str:
         f"The report:  {page}   (open it in a browser)",
         f"The scores:  {out / 'results' / 'metrics.csv'}",
         "",
-        "Go on from here with your own images (a folder a class):",
+        "Go on from here with your own images, a folder a class:",
         *_activation(),
-        "  embedcache cohorts inspect folder:YOUR_IMAGES",
-        "  embedcache extract store.zarr --cohort mine=folder:YOUR_IMAGES --encoder pixels",
-        "  embedcache probe store.zarr --train mine --out results",
+        "  write mine.toml:",
+        '      kind = "folder"',
+        '      place = "YOUR_IMAGES"',
+        """      patterns.patient = '^([^_]+)_'   # the part of a file's name that is the patient""",
+        "  embedcache cohorts inspect mine.toml",
+        "  embedcache extract mine.zarr --cohort mine.toml --encoder pixels,efficientnet-lite0",
+        "  embedcache probe mine.zarr --train mine --out results",
         "  embedcache report results --out report.html",
-        "docs/tutorial.md goes through it on the public fetal ultrasound cohorts.",
+        "docs/tutorial.md goes through it, and on the public fetal ultrasound cohorts.",
     ]
     return "\n".join(lines)
 
