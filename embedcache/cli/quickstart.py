@@ -57,7 +57,7 @@ def _where_next(out: Path, page: Path) -> str:
         "  write mine.toml:",
         '      kind = "folder"',
         '      place = "YOUR_IMAGES"',
-        """      patterns.patient = '^([^_]+)_'   # the part of a file's name that is the patient""",
+        "      patterns.patient = '^([^_]+)_'   # what of a file's name is the patient",
         "  embedcache cohorts inspect mine.toml",
         "  embedcache extract mine.zarr --cohort mine.toml --encoder pixels,efficientnet-lite0",
         "  embedcache probe mine.zarr --train mine --out results",
