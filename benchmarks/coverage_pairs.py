@@ -1,0 +1,212 @@
+"""Cluster swap and max-T where the truth is known: the parts `swap` and `families` of coverage.py.
+
+Two encoders judge the same patients and have half of their patient effects and noise in common.
+*Equal* ones err alike. *Unequal* ones have the same macro-F1 by other errors: the second's lie in
+few patients and in the classes that the first finds easy. What swap supposes, that encoders can be
+exchanged patient by patient, is then false, and only what it is used for, no difference, is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+from coverage_intervals import USUAL, margin, percent
+from numpy.typing import NDArray
+from simulated_studies import (
+    EASE,
+    Model,
+    Rows,
+    Structure,
+    africa,
+    counts,
+    draw,
+    model,
+    scores,
+    softmax,
+    spain,
+    truth_counts,
+)
+
+from embedcache.evaluation.sample import LeftOut, leave_counts_out
+from embedcache.evaluation.swap import max_t, spread_of, swap_counts, swap_values, two_sided
+from embedcache.metrics import auroc, macro_f1
+from embedcache.metrics.metric import Floats
+
+LEVEL = 0.05
+METRIC = macro_f1.METRIC
+#: Share of noise and patient effects that encoders have in common.
+SHARED = 0.5
+#: Studies swapped in one call: they share the signs, as all do that have as many clusters.
+TOGETHER = 20
+#: Images of the sample on which two encoders are made equal: to .0005 of macro-F1.
+MATCHED = 2_000_000
+#: Studies whose images make the truth.
+SIZES = 10_000
+#: AUROC takes longer: in one study of so many.
+AUROC_EVERY = 5
+PAIRS = list(combinations(range(7), 2))
+
+
+def swap(studies: int) -> Iterator[dict[str, object]]:
+    """How often a pair without difference is called different at .05."""
+    for structure in _structures():
+        for name, models in _couples(structure):
+            yield _rejected(structure, name, models, studies)
+
+
+def families(studies: int) -> Iterator[dict[str, object]]:
+    """How often any of 21 equal pairs is called different, and how many unequal ones are found."""
+    steps, one_best = (0.93, 0.93, 0.94, 0.95, 0.96, 0.97, 0.97), (0.94,) * 6 + (0.97,)
+    for structure in _structures():
+        yield _family(structure, "seven equal", (0.93,) * 7, studies)
+    for structure in _structures()[:2]:
+        yield _family(structure, "seven apart", steps, studies)
+        yield _family(structure, "one best", one_best, studies)
+
+
+def _structures() -> tuple[Structure, ...]:
+    four = {"shared_classes": True}
+    return africa(), spain(drawn=50, **four), spain(drawn=20, **four)
+
+
+def _couples(structure: Structure) -> Iterator[tuple[str, list[Model]]]:
+    first = model(structure, 0.93, patient=USUAL, seed=1, shared=SHARED, images=MATCHED)
+    yield "equal", [first, first]
+    other = EASE[: structure.classes][::-1]
+    second = model(structure, 0.93, patient=1.8, seed=2, shared=SHARED, ease=other, images=MATCHED)
+    yield "unequal", [first, second]
+
+
+def _rejected(
+    structure: Structure, name: str, models: Sequence[Model], studies: int
+) -> dict[str, object]:
+    random, incomplete = np.random.default_rng(3), 0
+    p: dict[str, list[Floats]] = {"macro-f1": [], "auroc": []}
+    for start in range(0, studies, TOGETHER):
+        rows = draw(structure, min(TOGETHER, studies - start), random)
+        score = scores(models, rows, random)
+        table = _tables(structure, rows, score)
+        complete = table.sum(axis=(1, 2, 4)).all(axis=1)
+        incomplete += int((~complete).sum())
+        p["macro-f1"].append(_swap_counts_p(table[complete]))
+        if name == "equal" and start // TOGETHER % AUROC_EVERY == 0:
+            p["auroc"].append(_swap_auroc_p(rows, softmax(score), complete))
+    true = [truth_counts(structure, one, sizes=SIZES, seed=4) for one in models]
+    return {
+        "clusters": structure.clusters,
+        "errors": name,
+        "true_macro_f1": [round(float(METRIC.from_confusion(one)), 5) for one in true],
+        "studies_without_a_class": incomplete,
+        **{metric: _levels(np.concatenate(found)) for metric, found in p.items() if found},
+    }
+
+
+def _tables(structure: Structure, rows: Rows, score: Floats) -> Floats:
+    """Confusion counts of each study and encoder: (studies, E, C, k, k)."""
+    predicted = score.argmax(axis=-1)
+    return np.stack([counts(rows, one, structure.classes) for one in predicted], axis=1)
+
+
+def _swap_counts_p(table: Floats) -> Floats:
+    """P of each study, from (studies, 2, C, k, k) counts."""
+    encoders = table.reshape(-1, *table.shape[2:])
+    pairs = [(2 * study, 2 * study + 1) for study in range(len(table))]
+    return two_sided(swap_counts(METRIC, encoders, pairs))
+
+
+def _swap_auroc_p(rows: Rows, probability: Floats, complete: NDArray[np.bool_]) -> Floats:
+    """P of each study, from (2, n, k) probabilities."""
+    study, everyone = rows.cluster // rows.shape[1], np.ones
+    differences = []
+    for index in np.flatnonzero(complete):
+        own = study == index
+        label, cluster = rows.label[own], rows.cluster[own] % rows.shape[1]
+        left = [
+            LeftOut(
+                value=float(auroc.from_scores(one[own], label, everyone((1, len(label))))[0]),
+                without=auroc.leave_one_out(one[own], label, cluster),
+            )
+            for one in probability
+        ]
+        differences.append(_minus(left[0], left[1]))
+    p = two_sided(swap_values(differences))
+    return p[~np.isnan(p)]
+
+
+def _levels(p: Floats) -> dict[str, object]:
+    return {
+        "studies": len(p),
+        "rejected_at_05": percent(p <= LEVEL),
+        "margin": margin(p <= LEVEL),
+        "rejected_at_01": percent(p <= 0.01),
+    }
+
+
+def _family(
+    structure: Structure, name: str, levels: Sequence[float], studies: int
+) -> dict[str, object]:
+    made = {
+        level: model(structure, level, patient=USUAL, seed=1, shared=SHARED)
+        for level in set(levels)
+    }
+    random, p, sign, incomplete = np.random.default_rng(3), [], [], 0
+    for _ in range(studies):
+        rows = draw(structure, 1, random)
+        score = scores([made[level] for level in levels], rows, random)
+        table = _tables(structure, rows, score)[0]
+        if not table.sum(axis=(0, 1, 3)).all():
+            incomplete += 1
+            continue
+        found, difference = _family_p(table)
+        p.append(found)
+        sign.append(np.sign(difference))
+    adjusted = np.stack(p, axis=1)  # (method, study, pair)
+    truly = np.sign([levels[a] - levels[b] for a, b in PAIRS])
+    return {
+        "clusters": structure.clusters,
+        "encoders": name,
+        "macro_f1": list(levels),
+        "studies": studies - incomplete,
+        "studies_without_a_class": incomplete,
+        **{
+            method: _verdicts(one <= LEVEL, np.stack(sign), truly)
+            for method, one in zip(("max_t", "holm", "uncorrected"), adjusted, strict=True)
+        },
+    }
+
+
+def _family_p(table: Floats) -> tuple[Floats, Floats]:
+    """P by max-T, by Holm and as it is, (3, pairs), and the differences, of (7, C, k, k) counts."""
+    swapped = swap_counts(METRIC, table, PAIRS)
+    left = [leave_counts_out(METRIC, one) for one in table]
+    spread = spread_of([_minus(left[a], left[b]) for a, b in PAIRS])
+    p = two_sided(swapped)
+    return np.stack([max_t(swapped, spread), holm(p), p]), swapped.observed
+
+
+def _verdicts(
+    rejected: NDArray[np.bool_], sign: NDArray[np.int64], truly: NDArray[np.int64]
+) -> dict[str, object]:
+    wrong = rejected & (sign != truly)
+    apart = truly != 0
+    figures: dict[str, object] = {
+        "family_wise_error": percent(wrong.any(axis=1)),
+        "margin": margin(wrong.any(axis=1)),
+    }
+    if apart.any():
+        figures["true_differences_found"] = percent((rejected & ~wrong)[:, apart])
+    return figures
+
+
+def holm(p: Floats) -> Floats:
+    """Holm's step-down adjustment (1979), the yardstick: (pairs,)."""
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1)
+
+
+def _minus(first: LeftOut, second: LeftOut) -> LeftOut:
+    return LeftOut(value=first.value - second.value, without=first.without - second.without)
