@@ -166,7 +166,7 @@ class LeakError(BadInputError):
     def __str__(self) -> str:
         return (
             f"{len(self.clusters)} patient clusters lie in two folds of one repeat "
-            f"(clusters {listed(self.clusters)}); split by cluster, not by image"
+            f"(clusters {listed(self.clusters)}); split by cluster, not by image, as --folds 5 does"
         )
 
 
@@ -1077,3 +1077,83 @@ class SchedulerError(BadInputError):
 
     def __str__(self) -> str:
         return f"--scheduler {self.scheduler!r} {self.problem}"
+
+
+@dataclass(eq=False)
+class MergeUnknownError(BadInputError):
+    """A protocol merges classes that no cohort has."""
+
+    new: str
+    classes: tuple[str, ...]
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"merges.{self.new} names {listed(self.classes)}, which no cohort has; "
+            f"choose among {', '.join(self.found)}"
+        )
+
+
+@dataclass(eq=False)
+class FoldRuleError(BadInputError):
+    """A rule of outer folds needs a stratum that is not there, or says something else."""
+
+    rule: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"folds = {self.rule!r} cannot be used: {self.problem}; name the column in the cohort "
+            f"file (strata.{self.rule}), or ask for folds over patients (--folds 5)"
+        )
+
+
+@dataclass(eq=False)
+class TooFewToTrainError(BadInputError):
+    """An outer fold leaves a class too few patient clusters to train on."""
+
+    class_: str
+    clusters: int
+    tested: str
+    enough: tuple[str, ...]
+
+    def __str__(self) -> str:
+        left = "patient cluster is" if self.clusters == 1 else "patient clusters are"
+        problem = (
+            f"{self.clusters} {left} left to train class {self.class_!r} on when {self.tested} "
+            f"tested, and tuning needs two"
+        )
+        mends = ["ask for other folds (--folds)"]
+        if len(self.enough) >= 2:
+            mends.append(f"leave the class out: --classes {','.join(self.enough)!r}")
+        return f"{problem}; {', or '.join(mends)}"
+
+
+@dataclass(eq=False)
+class MetricNotComparedError(BadInputError):
+    """A metric that encoders cannot be ranked by."""
+
+    metric: str
+    instead: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"encoders are not compared by {self.metric}: it has no better end, or no interval; "
+            f"take one of {', '.join(self.instead)}"
+        )
+
+
+@dataclass(eq=False)
+class ClassAbsentError(BadInputError):
+    """Rows that a model would learn from hold none of a class."""
+
+    class_: int
+    training: int
+    inner_fold: int
+
+    def __str__(self) -> str:
+        return (
+            f"class number {self.class_} has no image in training set {self.training} without its "
+            f"inner fold {self.inner_fold}, so its probability cannot be learnt there; take fewer "
+            "classes (classes in the protocol), or more patients of this one"
+        )

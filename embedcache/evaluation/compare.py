@@ -1,28 +1,23 @@
-"""Paired differences between encoders, with interval and cluster-swap p.
+"""Differences between encoders, home and abroad, with interval and p: comparisons.csv.
 
-Both statements are paired: the same patients judge both encoders. The interval is the cluster
-jackknife of the difference, the p that of exchanging the two encoders' predictions in whole
-patient clusters (statistics.md section 4). Holm's correction is over the family: one metric, arm
-and cohort; pairs across arms are exploratory and carry none.
+Pairs are judged on the same patients (families.py), gaps on two cohorts (gaps.py), sites within
+one (sites.py).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from itertools import combinations, groupby
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
 from embedcache import registry
-from embedcache.errors import DifferentFoldsError, SameEncoderError
+from embedcache.errors import DifferentFoldsError, MetricNotComparedError, SameEncoderError
 from embedcache.evaluation.evaluand import Evaluand
+from embedcache.evaluation.families import compare_group
+from embedcache.evaluation.gaps import gap_rows
 from embedcache.evaluation.gather import Gathered, check_same_rows, gather
-from embedcache.evaluation.intervals import Clusters, jackknife
-from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
-from embedcache.evaluation.swap import swap_counts, swap_values, two_sided
-from embedcache.metrics.metric import CountMetric, Floats, Metric
+from embedcache.evaluation.sites import site_rows
+from embedcache.metrics.metric import CountMetric, Metric, PointMetric
 from embedcache.progress import Progress, Silent
 from embedcache.results.layout import ResultsFolder, open_results
 from embedcache.results.rows_file import write_comparisons
@@ -30,8 +25,6 @@ from embedcache.results.tables import ComparisonRow, Estimand
 
 #: The estimand that speaks for a cohort: the first of these that its predictions have.
 HEADLINE: tuple[Estimand, ...] = ("oof", "external-folds", "external-refit")
-#: Seed of the swaps; one for all, so that p depends on the data alone.
-SEED = 0
 
 
 def compare(
@@ -39,9 +32,10 @@ def compare(
 ) -> tuple[ComparisonRow, ...]:
     """Compare every pair of (encoder, arm) in each cohort; one folder gets its comparisons.csv.
 
-    Pairs stand in the order of (arm, encoder), the difference is `encoder` minus `other`. Home:
-    `oof`; abroad: `external-folds`, or `external-refit` where that is all there is. Of several
-    folders nothing is written.
+    For each cohort pairs in the order of (arm, encoder), the difference `encoder` minus `other`,
+    then ranks within each arm, then ranges over sites; last the gaps between cohorts. Home: `oof`;
+    abroad: `external-folds`, or `external-refit` where that is all there is. Of several folders
+    nothing is written.
 
     Raises:
         as `differences` does.
@@ -60,12 +54,13 @@ def differences(
     Raises:
         PathMissingError, NoResultsError, NewerResultsError: if a folder cannot be used.
         UnknownNameError: if there is no such metric.
+        MetricNotComparedError: if encoders cannot be ranked by it.
         DifferentFoldsError: if folders differ in folds or classes.
         SameEncoderError: if two folders hold one encoder and arm.
         DifferentImagesError: if encoders disagree in a cohort's images, labels or patients.
     """
     progress = progress or Silent()
-    chosen: Metric = registry.load("metrics", metric)
+    chosen = _comparable(metric)
     folders = [open_results(path) for path in results]
     gathered = [gather(folder) for folder in folders]
     for part in gathered:
@@ -77,11 +72,21 @@ def differences(
     groups = list(_groups(everything, chosen, progress))
     with progress.stage("compare", len(groups), "cohorts") as stage:
         for group in groups:
-            rows += _holm(list(_pairs(group, chosen)))
+            rows += compare_group(group, chosen)
+            rows += site_rows(group, chosen)
             stage.advance()
-    if not rows:
+    if not any(row.kind == "pair" for row in rows):
         progress.note("there are no pairs: one encoder has nothing to be compared with")
-    return tuple(rows)
+    return (*rows, *gap_rows(everything, chosen))
+
+
+def _comparable(name: str) -> Metric:
+    metric: Metric | PointMetric = registry.load("metrics", name)
+    if isinstance(metric, PointMetric) or metric.better == "neither":
+        offered = [registry.load("metrics", other) for other in registry.names("metrics")]
+        usable = [m for m in offered if not isinstance(m, PointMetric) and m.better != "neither"]
+        raise MetricNotComparedError(name, tuple(one.name for one in usable))
+    return metric
 
 
 def _check_together(folders: Sequence[ResultsFolder], gathered: Sequence[Gathered]) -> None:
@@ -143,89 +148,3 @@ def _headline(evaluands: Sequence[Evaluand]) -> list[Evaluand]:
             evaluand.encoder,
         ),
     )
-
-
-def _pairs(group: Sequence[Evaluand], metric: Metric) -> Iterator[ComparisonRow]:
-    if len(group) < 2:
-        return
-    samples = [sample(evaluand) for evaluand in group]
-    left = [_given(leave_one_out(metric, drawn)) for drawn in samples]
-    pairs = list(combinations(range(len(group)), 2))
-    for pair, p in zip(pairs, _p_values(metric, samples, left, pairs), strict=True):
-        first, second = pair
-        yield _row(
-            (group[first], group[second]),
-            metric,
-            _minus(left[first], left[second]),
-            samples[first],
-            p,
-        )
-
-
-def _given(left: LeftOut | None) -> LeftOut:
-    assert left is not None  # encoders without probabilities are left out before
-    return left
-
-
-def _minus(first: LeftOut, second: LeftOut) -> LeftOut:
-    return LeftOut(value=first.value - second.value, without=first.without - second.without)
-
-
-def _p_values(
-    metric: Metric,
-    samples: Sequence[Sample],
-    left: Sequence[LeftOut],
-    pairs: Sequence[tuple[int, int]],
-) -> Floats:
-    if isinstance(metric, CountMetric):
-        counts = np.stack([drawn.counts for drawn in samples])
-        return two_sided(swap_counts(metric, counts, pairs, seed=SEED))
-    differences = [_minus(left[first], left[second]) for first, second in pairs]
-    return two_sided(swap_values(differences, seed=SEED))
-
-
-def _row(
-    pair: tuple[Evaluand, Evaluand], metric: Metric, left: LeftOut, drawn: Sample, p: float
-) -> ComparisonRow:
-    first, second = pair
-    interval = jackknife(
-        left,
-        Clusters(site=drawn.site, sites=drawn.sites),
-        scale="identity",
-        degrees="clusters",
-    )
-    notes = dict.fromkeys((*first.notes, *second.notes, interval.note))
-    same_arm = first.arm == second.arm
-    return ComparisonRow(
-        kind="pair",
-        arm=first.arm,
-        other_arm=second.arm,
-        encoder=first.encoder,
-        other=second.encoder,
-        cohort=first.cohort,
-        estimand=first.estimand,
-        class_rule=first.class_rule,
-        metric=metric.name,
-        value=None if np.isnan(left.value) else left.value,
-        low=interval.low,
-        high=interval.high,
-        method=interval.method,
-        clusters=len(drawn.site),
-        df=interval.df,
-        p=None if np.isnan(p) else float(p),
-        family=f"{metric.name} {first.arm} {first.cohort}" if same_arm else "",
-        note="; ".join(note for note in notes if note),
-    )
-
-
-def _holm(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Adjust p within each family (Holm 1979), in place of order."""
-    adjusted = list(rows)
-    for family in {row.family for row in rows} - {""}:
-        members = [i for i, row in enumerate(rows) if row.family == family and row.p is not None]
-        members.sort(key=lambda i: rows[i].p or 0.0)
-        largest = 0.0
-        for done, i in enumerate(members):
-            largest = max(largest, min(1.0, (len(members) - done) * (rows[i].p or 0.0)))
-            adjusted[i] = dataclasses.replace(rows[i], p_holm=largest)
-    return adjusted

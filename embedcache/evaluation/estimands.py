@@ -95,6 +95,7 @@ def _stacked(
         folds=folds,
         strata={name: values[one] for name, values in part.strata.items()},
         notes=notes,
+        tested=part.fold[one] if estimand == "oof" else None,
     )
 
 

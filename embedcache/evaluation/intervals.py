@@ -23,6 +23,8 @@ _TAIL = (1 - CONFIDENCE) / 2
 _SAME = 1e-12
 
 NOT_ESTIMABLE = "not estimable"
+#: Method of a metric that is given without an interval.
+POINT = "point"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,19 +90,13 @@ def jackknife(
             losses, whose variance a few clusters may carry.
         folds: K of the training sets behind in-domain rows, for `low_train`; 0 or 1: none.
     """
-    reason = _obstacle(left, clusters)
-    if reason:
-        return Interval(method=NOT_ESTIMABLE, note=reason)
-    edge = _at_the_edge(left.value, scale, len(clusters.taken()))
+    edge = None if _obstacle(left, clusters) else _at_the_edge(left, scale, clusters)
     if edge is not None:
         return edge
-    x = left.without - _site_mean(left.without, clusters.site)
-    error = _standard_error(x, clusters.site)
-    if error < _SAME:
-        return Interval(
-            method=NOT_ESTIMABLE, note="the value is the same whichever patient is left out"
-        )
-    df = _degrees(x, clusters, degrees)
+    found = standard_error(left, clusters, degrees=degrees)
+    if found.error is None:
+        return Interval(method=NOT_ESTIMABLE, note=found.note)
+    error, df = found.error, found.df
     low, high = _symmetric(left.value, error, df, scale)
     if folds < 2:
         return Interval(low=low, high=high, df=df)
@@ -109,6 +105,50 @@ def jackknife(
         left.value, error * np.sqrt(1 + folds / (folds - 1)), df, scale
     )
     return Interval(low=low, high=high, df=df, low_train=low_train, high_train=high_train)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandardError:
+    """How far a value may be off, on its own scale.
+
+    Attributes:
+        error: None where it is not estimable.
+        df: degrees of freedom.
+        note: why there is none.
+    """
+
+    error: float | None = None
+    df: float = 0.0
+    note: str = ""
+
+
+def standard_error(
+    left: LeftOut, clusters: Clusters, *, degrees: Literal["clusters", "kurtosis"]
+) -> StandardError:
+    """The jackknife's standard error and degrees of freedom; see `jackknife`."""
+    reason = _obstacle(left, clusters)
+    if reason:
+        return StandardError(note=reason)
+    x = left.without - _site_mean(left.without, clusters.site)
+    error = _standard_error(x, clusters.site)
+    if error < _SAME:
+        return StandardError(note="the value is the same whichever patient is left out")
+    return StandardError(error=error, df=_degrees(x, clusters, degrees))
+
+
+def independent_difference(value: float, home: StandardError, abroad: StandardError) -> Interval:
+    """Interval of a difference between two cohorts: variances add, they share no patient.
+
+    Degrees of freedom are Welch's (1947) with Satterthwaite's formula.
+    """
+    for place, part in (("at home", home), ("abroad", abroad)):
+        if part.error is None:
+            return Interval(method=NOT_ESTIMABLE, note=f"{place}: {part.note}")
+    variances = [(part.error or 0.0) ** 2 for part in (home, abroad)]
+    parts = zip(variances, (home.df, abroad.df), strict=True)
+    df = sum(variances) ** 2 / sum(variance**2 / own for variance, own in parts)
+    low, high = _symmetric(value, float(np.sqrt(sum(variances))), df, "identity")
+    return Interval(low=low, high=high, df=df)
 
 
 def _obstacle(left: LeftOut, clusters: Clusters) -> str:
@@ -125,8 +165,9 @@ def _obstacle(left: LeftOut, clusters: Clusters) -> str:
     return ""
 
 
-def _at_the_edge(value: float, scale: Scale, clusters: int) -> Interval | None:
+def _at_the_edge(left: LeftOut, scale: Scale, counted: Clusters) -> Interval | None:
     """The interval where the transformed scale has no place for the value."""
+    value, clusters = left.value, len(counted.taken())
     if scale == "logit" and value >= 1 - _SAME:
         return Interval(low=_TAIL ** (1 / clusters), high=1.0, method="exact-cluster")
     if scale == "logit" and value <= _SAME:

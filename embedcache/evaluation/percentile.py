@@ -8,7 +8,7 @@ and counted. Above 1 % of such draws there is no percentile interval; nothing re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ MOST_UNDEFINED = 0.01
 _QUANTILES = (0.025, 0.975)
 #: Weights of this many (draw, image) pairs are held at once where a metric has no faster way.
 _BLOCK = 4_000_000
+#: Weights handed to a plan at once, as far as there are as many.
+_LARGE = 800_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,44 @@ class Percentiles:
     low: float | None
     high: float | None
     undefined: int
+
+
+#: (metric, class): class empty over the class set.
+Drawn = Mapping[tuple[str, str], Percentiles]
+
+
+def bootstrap(
+    samples: Sequence[Sample], metrics: Sequence[Metric], class_metrics: Sequence[ClassMetric]
+) -> list[Drawn]:
+    """Percentiles of every metric of samples of one cohort, all under the same draws.
+
+    Args:
+        samples: with the same clusters, one at least.
+        metrics: those of probabilities are left out where a sample has none.
+        class_metrics: of each class of the set.
+    """
+    keys, plans = [], []
+    for drawn in samples:
+        usable = [m for m in metrics if isinstance(m, CountMetric) or drawn.probability is not None]
+        counted = [metric for metric in usable if isinstance(metric, CountMetric)]
+        scored = [metric for metric in usable if not isinstance(metric, CountMetric)]
+        keys.append(
+            [
+                *((metric.name, "") for metric in counted),
+                *((metric.name, name) for metric in class_metrics for name in drawn.classes),
+                *((metric.name, "") for metric in scored),
+            ]
+        )
+        parts = [plan_counts([*counted, *class_metrics], drawn.counts)]
+        plans.append([*parts, *(plan_metric(metric, drawn) for metric in scored)])
+    values = iter(draw_values([plan for parts in plans for plan in parts], samples[0].site))
+    found: list[Drawn] = []
+    for names, parts in zip(keys, plans, strict=True):
+        columns = np.concatenate([next(values) for _ in parts], axis=1)
+        found.append(
+            {key: percentiles(column) for key, column in zip(names, columns.T, strict=True)}
+        )
+    return found
 
 
 def percentiles(value: Floats) -> Percentiles:
@@ -65,10 +105,22 @@ def draw_values(
         draws: how many.
     """
     found: list[list[Floats]] = [[] for _ in plans]
-    for weight in cluster_weights(site, seed=seed, draws=draws):
+    for weight in _large(cluster_weights(site, seed=seed, draws=draws)):
         for values, plan in zip(found, plans, strict=True):
             values.append(plan(weight))
     return [np.concatenate(values) for values in found]
+
+
+def _large(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Join blocks of few clusters: a call costs the same for few draws as for many."""
+    held: list[NDArray[np.float32]] = []
+    for block in blocks:
+        held.append(block)
+        if sum(part.size for part in held) >= _LARGE:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def plan_counts(metrics: Sequence[CountMetric | ClassMetric], counts: Floats) -> Plan:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.evaluation.evaluand import Evaluand
-from embedcache.evaluation.intervals import NOT_ESTIMABLE, Clusters, Interval, jackknife
+from embedcache.evaluation.intervals import NOT_ESTIMABLE, POINT, Clusters, Interval, jackknife
+from embedcache.evaluation.percentile import Drawn
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
 from embedcache.metrics import f1, precision, sensitivity
 from embedcache.metrics.metric import ClassMetric, CountMetric, Floats, Metric, PointMetric
@@ -18,17 +19,55 @@ from embedcache.results.tables import MetricRow
 CLASS_METRICS: tuple[ClassMetric, ...] = (sensitivity.METRIC, precision.METRIC, f1.METRIC)
 #: Below so many patient clusters of a class, 95 % intervals cover 90 to 95 % (statistics.md 3).
 FEW = 10
+#: Pooled over folds these rank images of several models together; below so many patient clusters
+#: that may matter, and the mean within folds stands beside it (statistics.md 2).
+RANKING = ("auroc", "average-precision")
+MANY = 200
+#: How the note with that mean begins.
+WITHIN_FOLDS = "mean within folds"
 
 
-def metric_rows(evaluand: Evaluand, metrics: Sequence[Metric | PointMetric]) -> Iterator[MetricRow]:
-    """Every metric, over all rows first, then in each value of each stratum."""
-    yield from _rows(evaluand, sample(evaluand), metrics, stratum="")
+def metric_rows(
+    evaluand: Evaluand, metrics: Sequence[Metric | PointMetric], drawn: Drawn
+) -> Iterator[MetricRow]:
+    """Every metric, over all rows first, then in each value of each stratum.
+
+    Args:
+        evaluand: what is evaluated.
+        metrics: over the class set, in this order.
+        drawn: percentiles of the rows over all.
+    """
+    for row in _rows(evaluand, sample(evaluand), metrics, stratum=""):
+        yield _beside(row, drawn)
     for name, values in evaluand.strata.items():
         # Within one site there is nothing to stratify: a cluster across sites has one here.
         whole = dataclasses.replace(evaluand, site=np.full_like(evaluand.site, ""))
         for value in np.unique(values):
-            drawn = sample(whole if name == "site" else evaluand, values == value)
-            yield from _rows(evaluand, drawn, metrics, stratum=f"{name}={value}")
+            part = sample(whole if name == "site" else evaluand, values == value)
+            yield from _rows(evaluand, part, metrics, stratum=f"{name}={value}")
+
+
+def no_patient_row(evaluand: Evaluand, reason: str) -> MetricRow:
+    """One row at patient level that says why there are no others."""
+    return dataclasses.replace(
+        _base(evaluand, sample(evaluand), ""),
+        level="patient",
+        metric="macro-f1",
+        method=NOT_ESTIMABLE,
+        note="; ".join((*evaluand.notes, reason)),
+    )
+
+
+def _beside(row: MetricRow, drawn: Drawn) -> MetricRow:
+    found = drawn.get((row.metric, row.class_))
+    if found is None:
+        return row
+    if row.method == NOT_ESTIMABLE:
+        # What no patient can be left out of, no draw of patients bounds.
+        return dataclasses.replace(row, n_undefined=found.undefined)
+    return dataclasses.replace(
+        row, pct_low=found.low, pct_high=found.high, n_undefined=found.undefined
+    )
 
 
 def _rows(
@@ -36,7 +75,7 @@ def _rows(
 ) -> Iterator[MetricRow]:
     folds = evaluand.folds if evaluand.estimand == "oof" else 0
     clusters = Clusters(site=drawn.site, sites=drawn.sites)
-    warnings = _few_clusters(drawn)
+    warnings = tuple(_few_clusters(drawn).values())
     base = _base(evaluand, drawn, stratum)
     for metric in metrics:
         if isinstance(metric, PointMetric):
@@ -44,10 +83,21 @@ def _rows(
             continue
         left = leave_one_out(metric, drawn)
         if left is not None:
+            within = _within_folds(evaluand, metric) if not stratum else ()
             interval = _interval(metric, left, clusters, folds)
-            yield _row(base, evaluand, metric.name, left, interval, tuple(warnings.values()))
+            yield _row(base, evaluand, metric.name, left, interval, (*warnings, *within))
     for class_metric in CLASS_METRICS:
         yield from _class_rows(base, evaluand, drawn, class_metric, folds)
+
+
+def _within_folds(evaluand: Evaluand, metric: Metric) -> tuple[str, ...]:
+    """Few patients: what ranks images of several models together, beside each model's own."""
+    if evaluand.tested is None or len(evaluand.site) >= MANY or metric.name not in RANKING:
+        return ()
+    folds = [sample(evaluand, evaluand.tested == fold) for fold in np.unique(evaluand.tested)]
+    values = [left.value for part in folds if (left := leave_one_out(metric, part)) is not None]
+    mean = np.mean([value for value in values if not np.isnan(value)] or [np.nan])
+    return () if np.isnan(mean) else (f"{WITHIN_FOLDS} {mean:.4f}",)
 
 
 def _point_row(
@@ -57,7 +107,7 @@ def _point_row(
         return
     models = [metric.from_clusters(p, drawn.label, drawn.cluster) for p in drawn.probability]
     left = LeftOut(value=float(np.mean(models)), without=np.empty(0))
-    interval = Interval(method=NOT_ESTIMABLE, note=metric.why)
+    interval = Interval(method=POINT, note=metric.why)
     yield _row(base, evaluand, metric.name, left, interval, ())
 
 
@@ -117,6 +167,7 @@ def _base(evaluand: Evaluand, drawn: Sample, stratum: str) -> MetricRow:
         cohort=evaluand.cohort,
         estimand=evaluand.estimand,
         class_rule=evaluand.class_rule,
+        level=evaluand.level,
         metric="",
         stratum=stratum,
         value=None,

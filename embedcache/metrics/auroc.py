@@ -69,7 +69,7 @@ def _steps(score: Floats, positive: NDArray[np.bool_], cluster: Integers) -> Res
         return ratio(won - tied / 2, total)
 
     def resampled(weight: NDArray[np.float32]) -> Floats:
-        return np.concatenate([block(part) for part in abreast(weight)])
+        return np.concatenate([block(part) for part in abreast(weight, steps)])
 
     return resampled
 

@@ -66,7 +66,7 @@ def _rows(score: Floats, positive: NDArray[np.bool_], cluster: NDArray[np.int64]
         return ratio(np.einsum("rd,rd->d", p, precision), found[-1].astype(np.float64))
 
     def resampled(weight: NDArray[np.float32]) -> Floats:
-        return np.concatenate([block(part) for part in abreast(weight)])
+        return np.concatenate([block(part) for part in abreast(weight, rows)])
 
     return resampled
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from embedcache.metrics.metric import Floats
 
-#: Draws worked on at once, so that their sums stay in the processor's cache.
-_ABREAST = 128
+#: Sums of runs held at once, so that they stay in the processor's cache; at least 128 draws.
+_ABREAST = 250_000
 #: Rows whose sums are cumulated apart before they are put together.
 _STRIDE = 16
 
@@ -63,10 +63,11 @@ def tie_runs(*sorted_key: Floats | NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(np.logical_or.reduce(changes))
 
 
-def abreast(weight: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Cut (draws, C) weights into blocks of (C, few draws), contiguous."""
-    for start in range(0, len(weight), _ABREAST):
-        yield np.ascontiguousarray(weight[start : start + _ABREAST].T)
+def abreast(weight: NDArray[np.float32], runs: int) -> Iterator[NDArray[np.float32]]:
+    """Cut (draws, C) weights into contiguous blocks of (C, some draws), for so many runs."""
+    draws = max(128, _ABREAST // runs)
+    for start in range(0, len(weight), draws):
+        yield np.ascontiguousarray(weight[start : start + draws].T)
 
 
 def cumulate(sums: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -53,6 +53,11 @@ class ResultsFolder:
         return self.path / "metrics.csv"
 
     @property
+    def reliability_file(self) -> Path:
+        """Confidence against accuracy, bin by bin."""
+        return self.path / "reliability.csv"
+
+    @property
     def comparisons_file(self) -> Path:
         """Every paired difference."""
         return self.path / "comparisons.csv"

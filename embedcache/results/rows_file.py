@@ -1,4 +1,4 @@
-"""metrics.csv and comparisons.csv: frozen rows to CSV and back, strictly.
+"""metrics.csv, comparisons.csv and reliability.csv: frozen rows to CSV and back, strictly.
 
 A column a field (`class` for `class_`); floats as Python prints them, which round-trips; an empty
 cell is None. Whoever edits a header or a cell hears of it on reading.
@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 from embedcache.durable import write_file
 from embedcache.errors import PathMissingError, SchemaError
 from embedcache.results.layout import ResultsFolder
-from embedcache.results.tables import ComparisonRow, MetricRow
+from embedcache.results.tables import ComparisonRow, MetricRow, ReliabilityRow
 from embedcache.schema import from_plain
 
-Row = TypeVar("Row", MetricRow, ComparisonRow)
+Row = TypeVar("Row", MetricRow, ComparisonRow, ReliabilityRow)
 
 
 def write_metrics(folder: ResultsFolder, rows: Sequence[MetricRow]) -> None:
@@ -48,6 +48,16 @@ def write_comparisons(folder: ResultsFolder, rows: Sequence[ComparisonRow]) -> N
 def read_comparisons(folder: ResultsFolder) -> tuple[ComparisonRow, ...]:
     """Read comparisons.csv; raises as `read_metrics` does."""
     return _read(folder.comparisons_file, ComparisonRow)
+
+
+def write_reliability(folder: ResultsFolder, rows: Sequence[ReliabilityRow]) -> None:
+    """Replace reliability.csv."""
+    write_file(folder.reliability_file, _text(rows, ReliabilityRow))
+
+
+def read_reliability(folder: ResultsFolder) -> tuple[ReliabilityRow, ...]:
+    """Read reliability.csv; raises as `read_metrics` does."""
+    return _read(folder.reliability_file, ReliabilityRow)
 
 
 def _columns(kind: type[Any]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Literal
 Estimand = Literal["oof", "external-folds", "external-refit", "external-ensemble"]
 ClassRule = Literal["restricted", "as-is"]
 Level = Literal["image", "patient"]
+ComparisonKind = Literal["pair", "rank", "gap", "gap-pair", "sites"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,15 +29,17 @@ class MetricRow:
         value: the point value.
         low: of the 95 % interval.
         high: likewise.
-        method: `cluster-jackknife`, `exact-cluster` or `not estimable`.
+        method: `cluster-jackknife`, `exact-cluster` or `not estimable`; `point`: a metric that is
+            given without an interval.
         images: evaluated.
         clusters: evaluated.
         df: degrees of freedom of the interval.
         low_train: with training variance, in-domain rows only.
         high_train: likewise.
-        pct_low: percentile bootstrap, beside the default.
+        pct_low: percentile bootstrap, beside the default; rows over all strata only. Empty where
+            more than 1 % of draws have no value, or nothing is estimable.
         pct_high: likewise.
-        n_undefined: draws in which the metric does not exist.
+        n_undefined: of 10,000 draws those in which the metric does not exist; None: not drawn.
         note: why there is no interval, or what to beware of.
     """
 
@@ -67,15 +70,17 @@ class MetricRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparisonRow:
-    """One difference with its interval and p; columns as in ARCHITECTURE.
+    """One difference with its interval and p, or what follows from a family of them.
 
     Attributes:
-        kind: `pair` (two encoders), `gap` (home minus abroad) or `gap-pair`.
+        kind: `pair` (two encoders), `rank` (one among its family; the value is its own), `gap`
+            (home minus abroad), `gap-pair` (the gaps of two encoders) or `sites` (best minus worst
+            site; the note names them).
         arm: of the first.
-        other_arm: of the second.
+        other_arm: of the second; of the first where there is one.
         encoder: the first.
-        other: the second; the difference is `encoder` minus `other`.
-        cohort: whose images.
+        other: the second, empty where there is one; the difference is `encoder` minus `other`.
+        cohort: whose images; of a gap, abroad.
         estimand: as in `MetricRow`.
         class_rule: likewise.
         level: likewise.
@@ -91,14 +96,14 @@ class ComparisonRow:
         p_holm: Holm adjusted over the family.
         p_nadeau_bengio: companion.
         family: name of the family of comparisons.
-        rank_low: of the first encoder.
-        rank_high: likewise.
-        may_be_best: whether the first encoder's rank interval holds 1.
-        p_best: bootstrap share of draws that it leads.
+        rank_low: best rank that is not excluded; rows of kind `rank` only, as are the next three.
+        rank_high: worst rank that is not excluded.
+        may_be_best: whether the rank interval holds 1.
+        p_best: bootstrap share of draws that the encoder leads; a description, no test.
         note: what to beware of.
     """
 
-    kind: Literal["pair", "gap", "gap-pair"]
+    kind: ComparisonKind
     arm: str
     other_arm: str
     encoder: str
@@ -124,3 +129,38 @@ class ComparisonRow:
     may_be_best: bool | None = None
     p_best: float | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReliabilityRow:
+    """One bin of a reliability plot: what was promised, and what was held.
+
+    Attributes:
+        arm: as in `MetricRow`.
+        encoder: likewise.
+        cohort: likewise.
+        estimand: likewise.
+        class_rule: likewise.
+        bin: 0 is the least confident.
+        predictions: in the bin; of K fold models all together.
+        clusters: patient clusters with predictions in the bin.
+        confidence: mean probability of the predicted class.
+        accuracy: share of predictions that are right.
+        low: of the accuracy's 95 % interval.
+        high: likewise.
+        method: as in `MetricRow`.
+    """
+
+    arm: str
+    encoder: str
+    cohort: str
+    estimand: Estimand
+    class_rule: ClassRule
+    bin: int
+    predictions: int
+    clusters: int
+    confidence: float
+    accuracy: float
+    low: float | None
+    high: float | None
+    method: str

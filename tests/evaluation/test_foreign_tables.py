@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedcache import registry
 from embedcache.errors import (
     BadCellsError,
     BadInputError,
@@ -25,11 +26,13 @@ from embedcache.errors import (
     TableOverwritesError,
 )
 from embedcache.evaluation.foreign import evaluate_table
+from embedcache.metrics.metric import CountMetric
 from embedcache.progress import Silent
 from embedcache.results.layout import ResultsFolder, read_record
 from embedcache.results.predictions_file import read_predictions
 from embedcache.results.tables import MetricRow
 
+METRICS = [registry.load("metrics", name) for name in registry.names("metrics")]
 Rows = list[dict[str, Any]]
 Simulate = Callable[..., Rows]
 Write = Callable[..., Path]
@@ -82,7 +85,9 @@ def test_predicted_alone_gives_the_count_metrics(
         scores = {key: row.pop(key) for key in list(row) if key.startswith("probability:")}
         table.append(row | {"predicted": max(scores, key=scores.__getitem__).split(":")[1]})
     rows = values(evaluate_table(write_table(table), tmp_path / "results"))
-    assert rows == [row for row in expected if row[1] not in {"auroc", "log-loss"}]
+    scores = {m.name for m in METRICS if not isinstance(m, CountMetric)}
+    assert {row[1] for row in expected} > scores
+    assert rows == [row for row in expected if row[1] not in scores]
 
 
 def test_patients_keep_their_leading_zeros(
@@ -110,7 +115,7 @@ def test_neither_image_names_nor_patients_are_written(
     table = [row | {"patient": f"Erika Mustermann {row['patient']}"} for row in simulate()]
     evaluate_table(write_table(table), tmp_path / "results")
     files = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
-    assert len(files) == 4  # protocol, metrics, two encoders
+    assert len(files) == 5  # protocol, metrics, reliability, two encoders
     for file in files:
         content = file.read_bytes()
         assert b"Mustermann" not in content
@@ -153,9 +158,12 @@ def test_one_patient_gives_points_without_intervals(
 ) -> None:
     table = [row | {"patient": "p", "stratum:site": "x"} for row in simulate(folds=(None,))]
     rows = evaluate_table(write_table(table), tmp_path / "results")
-    assert {row.method for row in rows} == {"not estimable"}
-    assert all("one patient cluster only" in row.note for row in rows if not row.class_)
-    assert all(row.value is not None for row in rows if not row.class_)
+    assert {row.method for row in rows} == {"not estimable", "point"}
+    images = [row for row in rows if not row.class_ and row.level == "image"]
+    bounded = [row for row in images if row.method != "point"]
+    assert all("one patient cluster only" in row.note for row in bounded)
+    assert all(row.value is not None for row in bounded)
+    assert all((row.low, row.pct_low) == (None, None) for row in rows)
 
 
 def test_columns_that_are_not_used_are_named(

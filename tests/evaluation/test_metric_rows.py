@@ -46,7 +46,7 @@ class Notes(Silent):
 
 
 def one(rows: tuple[MetricRow, ...], **wanted: object) -> MetricRow:
-    wanted = {"class_": "", "stratum": "", "encoder": "a"} | wanted
+    wanted = {"class_": "", "stratum": "", "encoder": "a", "level": "image"} | wanted
     (found,) = [r for r in rows if all(getattr(r, k) == v for k, v in wanted.items())]
     return found
 

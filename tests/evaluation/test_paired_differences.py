@@ -18,8 +18,9 @@ from embedcache.errors import (
     SameEncoderError,
     UnknownNameError,
 )
-from embedcache.evaluation.compare import _holm, compare
+from embedcache.evaluation.compare import compare
 from embedcache.evaluation.evaluate import evaluate
+from embedcache.evaluation.families import holm
 from embedcache.evaluation.foreign import evaluate_table
 from embedcache.progress import Silent
 from embedcache.results.layout import ResultsFolder
@@ -27,6 +28,11 @@ from embedcache.results.rows_file import read_comparisons
 from embedcache.results.tables import ComparisonRow
 
 reference = pytest.importorskip("sklearn.metrics")
+
+
+def pairs(*folders: Path, **options: Any) -> tuple[ComparisonRow, ...]:
+    return tuple(row for row in compare(folders, **options) if row.kind == "pair")
+
 
 CLASSES = ("brain", "femur", "thorax")
 Rows = list[dict[str, Any]]
@@ -73,7 +79,7 @@ def test_swap_p_is_that_of_all_exchanges_of_patients(
 ) -> None:
     table = eight_patients(simulate)
     evaluate_table(write_table(table), tmp_path / "results")
-    (row,) = compare([tmp_path / "results"])
+    (row,) = pairs(tmp_path / "results")
     label, patient, first = columns(table, "a")
     first, second = first.argmax(axis=1), columns(table, "b")[2].argmax(axis=1)
     observed = macro_f1(label, first) - macro_f1(label, second)
@@ -94,7 +100,7 @@ def test_score_p_is_that_of_all_signs_of_pseudo_values(
 ) -> None:
     table = eight_patients(simulate)
     evaluate_table(write_table(table), tmp_path / "results")
-    (row,) = compare([tmp_path / "results"], metric)
+    (row,) = pairs(tmp_path / "results", metric=metric)
     label, patient, first = columns(table, "a")
     second = columns(table, "b")[2]
 
@@ -122,7 +128,7 @@ def test_the_interval_is_a_jackknife_of_the_difference(
 ) -> None:
     table = eight_patients(simulate)
     evaluate_table(write_table(table), tmp_path / "results")
-    (row,) = compare([tmp_path / "results"], "accuracy")
+    (row,) = pairs(tmp_path / "results", metric="accuracy")
     label, patient, first = columns(table, "a")
     right = (first.argmax(axis=1) == label).astype(float)
     right -= columns(table, "b")[2].argmax(axis=1) == label
@@ -142,7 +148,7 @@ def test_an_encoder_is_not_told_apart_from_its_copy(
     table += [row | {"encoder": "copy"} for row in table]
     evaluate_table(write_table(table), tmp_path / "results")
     for metric in ("macro-f1", "auroc"):
-        (row,) = compare([tmp_path / "results"], metric)
+        (row,) = pairs(tmp_path / "results", metric=metric)
         assert (row.value, row.p, row.p_holm) == (0.0, 1.0, 1.0)
         assert (row.low, row.high, row.method) == (None, None, "not estimable")
 
@@ -153,8 +159,9 @@ def test_home_and_abroad_are_compared_by_their_headline(
     table = simulate(encoders="abc") + simulate(encoders="abc", cohort="africa", folds=range(3))
     table += simulate(encoders="abc", cohort="malawi", folds=(None,), seed=5)
     evaluate_table(write_table(table), tmp_path / "results")
-    rows = compare([tmp_path / "results"])
-    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    every = compare([tmp_path / "results"])
+    rows = [row for row in every if row.kind == "pair"]
+    names = [("a", "b"), ("a", "c"), ("b", "c")]
     assert [(r.cohort, r.estimand, r.encoder, r.other) for r in rows] == [
         (cohort, estimand, *pair)
         for cohort, estimand in (
@@ -162,9 +169,9 @@ def test_home_and_abroad_are_compared_by_their_headline(
             ("africa", "external-folds"),
             ("malawi", "external-refit"),
         )
-        for pair in pairs
+        for pair in names
     ]
-    assert read_comparisons(ResultsFolder(tmp_path / "results")) == rows
+    assert read_comparisons(ResultsFolder(tmp_path / "results")) == every
 
 
 def test_differences_are_those_of_the_metrics_table(
@@ -175,10 +182,10 @@ def test_differences_are_those_of_the_metrics_table(
     values = {
         row.encoder: row.value
         for row in evaluate(tmp_path / "results")
-        if (row.metric, row.class_, row.stratum) == ("macro-f1", "", "")
+        if (row.metric, row.class_, row.stratum, row.level) == ("macro-f1", "", "", "image")
         and (row.estimand, row.class_rule) == ("external-folds", "restricted")
     }
-    (row,) = compare([tmp_path / "results"])
+    (row,) = pairs(tmp_path / "results")
     assert row.class_rule == "restricted"
     assert row.value == pytest.approx((values["a"] or 0) - (values["b"] or 0), abs=1e-12)
 
@@ -191,8 +198,8 @@ def test_neither_row_order_nor_further_encoders_change_a_p(
     two = [row | {"patient": f"x{row['patient']}"} for row in table if row["encoder"] != "b"]
     shuffling.Random(0).shuffle(two)
     evaluate_table(write_table(two, name="two.csv"), tmp_path / "two")
-    all_three = {(r.encoder, r.other): r for r in compare([tmp_path / "three"])}
-    (row,) = compare([tmp_path / "two"])
+    all_three = {(r.encoder, r.other): r for r in pairs(tmp_path / "three")}
+    (row,) = pairs(tmp_path / "two")
     assert (row.value, row.low, row.p) == (
         all_three["a", "c"].value,
         all_three["a", "c"].low,
@@ -221,13 +228,13 @@ def row_of(p: float | None, family: str = "f") -> ComparisonRow:
 def test_holm_by_hand() -> None:
     # Sorted .01 .03 .04, times 3, 2, 1: .03, .06, .04; a running maximum makes the last .06.
     rows = [row_of(0.04), row_of(0.01), row_of(0.03), row_of(None), row_of(0.5, "other")]
-    adjusted = [row.p_holm for row in _holm([*rows, row_of(0.001, "")])]
+    adjusted = [row.p_holm for row in holm([*rows, row_of(0.001, "")])]
     assert adjusted[:3] == pytest.approx([0.06, 0.03, 0.06])
     assert adjusted[3:] == [None, 0.5, None]
 
 
 def test_holm_never_exceeds_one() -> None:
-    assert [row.p_holm for row in _holm([row_of(0.9), row_of(0.8)])] == [1.0, 1.0]
+    assert [row.p_holm for row in holm([row_of(0.9), row_of(0.8)])] == [1.0, 1.0]
 
 
 def test_pairs_across_arms_belong_to_no_family(
@@ -236,7 +243,7 @@ def test_pairs_across_arms_belong_to_no_family(
     table = [row | {"arm": "knn"} for row in simulate()]
     table += [row | {"arm": "lora"} for row in simulate(encoders=("a",), seed=0)]
     evaluate_table(write_table(table), tmp_path / "results")
-    rows = compare([tmp_path / "results"])
+    rows = pairs(tmp_path / "results")
     families = {(r.arm, r.encoder, r.other_arm, r.other): r.family for r in rows}
     assert families == {
         ("knn", "a", "knn", "b"): "macro-f1 knn spain",
@@ -267,7 +274,7 @@ def test_encoders_without_probabilities_are_left_out_of_score_metrics_by_name(
     notes = Notes()
     assert compare([tmp_path / "results"], "auroc", notes) == ()
     assert notes.lines[0] == "a (imported) is left out: auroc needs probabilities"
-    assert len(compare([tmp_path / "results"], "macro-f1")) == 1
+    assert len(pairs(tmp_path / "results")) == 1
 
 
 def test_several_folders_of_one_protocol_are_compared_and_left_as_they_are(
