@@ -13,6 +13,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,7 +103,7 @@ def _read(kind: Any, value: object, where: str, path: str) -> Any:
 def _read_dataclass(kind: Any, value: object, where: str, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise SchemaError(where, path, f"is {value!r}, not a table")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     known = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for key in value:
         if key not in known:
@@ -113,6 +114,12 @@ def _read_dataclass(kind: Any, value: object, where: str, path: str) -> Any:
             raise SchemaError(where, _join(path, name), "is missing")
     given = {key: _read(hints[key], item, where, _join(path, key)) for key, item in value.items()}
     return kind(**given)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    # Evaluating annotations costs 100 us, and a manifest holds thousands of one kind.
+    return typing.get_type_hints(kind)
 
 
 def _read_union(kind: Any, value: object, where: str, path: str) -> Any:

@@ -1,155 +1,121 @@
-"""Chunks of a store through zarr-python, which acts on our documents and on no file's.
+"""Chunks of a store: raw little-endian numbers, then their crc32c.
 
-A damaged or hostile `zarr.json` can ask for terabytes, other codecs or other fill values. So
-`Objects`, the store that zarr sees, answers for array metadata itself, with documents that were
-made by us or compared with what we would make; and it reads chunks of the one right size only.
+Any Zarr reader reads them; we need none to do so. This format has one layout of arrays, and a
+reader of all layouts would act on what a damaged or hostile `zarr.json` asks for (decision 0050).
+Here a chunk is a regular file of the one right size, or it is damage, before anything is allocated.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
+import hashlib
+import struct
 from pathlib import Path
 from typing import Any
 
-import zarr
+import google_crc32c
+import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from embedcache.errors import DamagedStoreError
-from embedcache.store.layout import DOCUMENT, ArrayLayout
-from embedcache.store.objects import Proof, Proofs, proof_of, read_object, write_object
+from embedcache.store.layout import CHECKSUM, ArrayLayout
+from embedcache.store.objects import (
+    Proof,
+    Proofs,
+    check_size,
+    object_size,
+    read_object_into,
+    write_object,
+)
 
 
-class Objects(Store):
-    """Some arrays of a store as zarr-python sees them.
+class Objects:
+    """The arrays of a store.
 
     Attributes:
         root: folder of the store.
         written: proof of every chunk written through it, by key.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        arrays: Iterable[ArrayLayout],
-        *,
-        proofs: Proofs | None = None,
-    ) -> None:
+    def __init__(self, root: Path, *, proofs: Proofs | None = None) -> None:
         """See the class.
 
         Args:
             root: folder of the store.
-            arrays: the arrays that zarr may open, of checked or intended shape.
             proofs: what chunks must be, by key; without it their own checksums decide.
         """
-        super().__init__(read_only=False)
         self.root = root
         self.written: dict[str, Proof] = {}
-        self._arrays = {layout.path: layout for layout in arrays}
         self._proofs = proofs
 
     def read(self, layout: ArrayLayout, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Rows of an array; missing chunks come as fill values, which are never legal.
+        """Rows of an array, (stop - start, …).
+
+        A missing chunk is damage, save in `done`, whose fill value is legal: there nobody wrote.
 
         Raises:
-            DamagedStoreError: if a chunk has the wrong size, or fails its checksum or proof.
+            DamagedStoreError: if a chunk is no file of the right size, or fails checksum or proof.
         """
-        try:
-            return self._array(layout)[start:stop]  # type: ignore[return-value]  # zarr's union
-        except ValueError as error:  # zarr's own word for a checksum that does not hold
-            raise DamagedStoreError(layout.path, "a checksum does not hold") from error
+        stop = layout.rows if stop is None else min(stop, layout.rows)
+        chunks = range(start // layout.chunk_rows, -(-stop // layout.chunk_rows))
+        there = [chunk for chunk in chunks if self._is_there(layout, chunk)]
+        shape, stored = layout.shape[1:], layout.stored
+        rows = np.empty((max(stop - start, 0), *shape), stored)
+        if len(there) < len(chunks):
+            rows[:] = layout.fill  # of `done`: no other gets here
+        for chunk in there:
+            first = chunk * layout.chunk_rows
+            low, high = max(start, first), min(stop, first + layout.chunk_rows)
+            if high - low == layout.chunk_rows:
+                self._read_chunk(layout, chunk, rows[low - start : high - start])
+            else:
+                whole = np.empty((layout.chunk_rows, *shape), stored)
+                self._read_chunk(layout, chunk, whole)
+                rows[low - start : high - start] = whole[low - first : high - first]
+        return rows.astype(layout.dtype, copy=False)
 
     def write(self, layout: ArrayLayout, start: int, values: NDArray[Any]) -> None:
-        """Write whole chunks: `start` begins one, and `values` end one or the array."""
-        self._array(layout)[start : start + len(values)] = values
+        """Write whole chunks, durably: `start` begins one, and `values` end one or the array.
 
-    def _array(self, layout: ArrayLayout) -> zarr.Array[Any]:
-        # An empty chunk is kept: looking for one costs a comparison of every chunk.
-        config = {"write_empty_chunks": True}
-        return zarr.open_array(store=self, path=layout.path, mode="r+", config=config)
+        Raises:
+            StoreAccessError: if the system refuses; the chunk is then what it was.
+        """
+        assert start % layout.chunk_rows == 0, "a chunk is written whole"
+        for first in range(0, len(values), layout.chunk_rows):
+            part = values[first : first + layout.chunk_rows]
+            key = layout.key((start + first) // layout.chunk_rows)
+            self.written[key] = write_object(self.root, key, _chunk_bytes(layout, part))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Objects) and (self.root, self._arrays, self._proofs) == (
-            other.root,
-            other._arrays,
-            other._proofs,
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # it holds dicts
-
-    def _get(self, key: str) -> bytes | None:
-        path, _, name = key.rpartition("/")
-        if name == DOCUMENT:
-            return self._arrays[path].document() if path in self._arrays else None
-        layout = self._arrays.get(key.rpartition("/c/")[0])
-        if layout is None:
-            return None
-        data = read_object(self.root, key, size=layout.chunk_size)
-        if (
-            data is not None
-            and self._proofs is not None
-            and proof_of(data) != self._proofs.get(key)
-        ):
-            raise DamagedStoreError(key, "it is not what the manifest says")
-        return data
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """A document of ours, or a chunk from disk."""
-        assert byte_range is None, "chunks are read whole"
-        data = await asyncio.to_thread(self._get, key)
-        factory = prototype or default_buffer_prototype()
-        return None if data is None else factory.buffer.from_bytes(data)
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Write a chunk; durable when this returns."""
-        self.written[key] = await asyncio.to_thread(write_object, self.root, key, value.to_bytes())
-
-    async def get_partial_values(
-        self,
-        prototype: BufferPrototype,
-        key_ranges: Iterable[tuple[str, ByteRequest | None]],
-    ) -> list[Buffer | None]:
-        """Whole objects only."""
-        return [await self.get(key, prototype, part) for key, part in key_ranges]
-
-    async def exists(self, key: str) -> bool:
-        """Whether `get` would find it."""
-        return self._get(key) is not None
-
-    async def delete(self, key: str) -> None:
-        """Nothing is deleted through zarr."""
-        raise NotImplementedError
-
-    @property
-    def supports_writes(self) -> bool:
-        """Chunks can be written."""
+    def _is_there(self, layout: ArrayLayout, chunk: int) -> bool:
+        key = layout.key(chunk)
+        size = object_size(self.root, key)
+        if size is None and layout.fill is False:
+            return False
+        check_size(key, size, layout.chunk_size)
         return True
 
-    @property
-    def supports_deletes(self) -> bool:
-        """Nothing is deleted through zarr."""
-        return False
+    def _read_chunk(self, layout: ArrayLayout, chunk: int, into: NDArray[Any]) -> None:
+        key = layout.key(chunk)
+        data, checksum = into.reshape(-1).view(np.uint8), bytearray(CHECKSUM)
+        read_object_into(self.root, key, data.data, memoryview(checksum))
+        if self._proofs is not None:
+            digest = hashlib.sha256(data.data)
+            digest.update(checksum)
+            if Proof(layout.chunk_size, digest.hexdigest()) != self._proofs.get(key):
+                raise DamagedStoreError(key, "it is not what the manifest says")
+        if _crc32c(data) != bytes(checksum):
+            raise DamagedStoreError(layout.path, "a checksum does not hold")
 
-    @property
-    def supports_listing(self) -> bool:
-        """Arrays are opened by name."""
-        return False
 
-    def list(self) -> AsyncIterator[str]:
-        """Not offered."""
-        raise NotImplementedError
+def _chunk_bytes(layout: ArrayLayout, values: NDArray[Any]) -> bytes:
+    """A chunk's file: rows, fill values up to the full length, crc32c."""
+    rows = np.ascontiguousarray(values, layout.stored)
+    if len(rows) < layout.chunk_rows:
+        missing = (layout.chunk_rows - len(rows), *layout.shape[1:])
+        rows = np.concatenate([rows, np.full(missing, layout.fill, layout.stored)])
+    data = rows.reshape(-1).view(np.uint8)
+    return b"".join((data.data, _crc32c(data)))
 
-    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Not offered."""
-        raise NotImplementedError(prefix)
 
-    def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Not offered."""
-        raise NotImplementedError(prefix)
+def _crc32c(data: NDArray[np.uint8]) -> bytes:
+    """As Zarr's codec stores it: little-endian."""
+    return struct.pack("<I", google_crc32c.value(data))

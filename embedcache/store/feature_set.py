@@ -128,7 +128,7 @@ def read_done(root: Path, feature_id: str, images: int, proofs: Proofs | None) -
         gone = [key for key in listed if object_size(root, key) is None]
         if gone:
             raise DamagedStoreError(gone[0], "it is missing")
-    done = Objects(root, [layout], proofs=proofs).read(layout)
+    done = Objects(root, proofs=proofs).read(layout)
     # The one array whose fill value is legal: any byte but 0 and 1 is damage.
     if (done.view(np.uint8) > 1).any():
         raise DamagedStoreError(layout.path, "it holds what is neither true nor false")

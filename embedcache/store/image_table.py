@@ -99,7 +99,7 @@ def read_table(root: Path, proofs: Proofs | None) -> ImageTable:
         found = read_layout(root, lambda rows, name=name: table_arrays(rows)[name], proofs).rows  # type: ignore[misc]  # binds the loop's name
         if found < rows:
             raise DamagedStoreError(layout.path, f"it has {found} rows of {rows}")
-    objects = Objects(root, layouts.values(), proofs=proofs)
+    objects = Objects(root, proofs=proofs)
     table = ImageTable(
         **{name: objects.read(layout) for name, layout in layouts.items()},
         formats=names["formats"],
@@ -147,7 +147,7 @@ def write_table(root: Path, table: ImageTable, since: int) -> dict[str, Proof]:
     Chunks past the end, which a killed writer may have left, are removed.
     """
     layouts = table_arrays(len(table))
-    objects = Objects(root, layouts.values())
+    objects = Objects(root)
     start = since // TABLE_ROWS * TABLE_ROWS
     for name, layout in layouts.items():
         if start < len(table):

@@ -1,7 +1,7 @@
 """Store format version 1: every node and its document, exactly as it lies on disk.
 
-zarr-python reads and writes the chunks; the documents (`zarr.json`) are ours, so that they are the
-same bytes under every zarr release and can be compared with what we would write.
+Documents (`zarr.json`) and chunks are ours: any Zarr reader reads them, they are the same bytes
+whatever is installed, and what lies there can be compared with what we would write.
 """
 
 from __future__ import annotations
@@ -58,7 +58,12 @@ class ArrayLayout:
     width: int | None = None
     chunk_rows: int
     dtype: Dtype
-    fill: int | bool | str
+    fill: int | bool | Literal["NaN"]
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The dtype as it lies on disk: little-endian."""
+        return np.dtype(self.dtype).newbyteorder("<")
 
     @property
     def shape(self) -> tuple[int, ...]:

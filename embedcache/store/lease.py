@@ -185,13 +185,13 @@ class FeatureLease:
         rows = len(self.done)
         self._vectors = vectors_array(self._about.contract, rows)
         self._done = done_array(self.feature_id, rows)
-        self._objects = Objects(self._path, [self._vectors, self._done])
+        self._objects = Objects(self._path)
 
     def _as_stored(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[Any]:
         contract = self._about.contract
         assert vectors.shape == (len(rows), contract.dim), "a vector a row"
         with np.errstate(over="ignore"):  # what overflows is refused below
-            stored = vectors.astype(contract.dtype)
+            stored = vectors.astype(contract.dtype, copy=False)
         bad = ~np.isfinite(stored).all(axis=1)
         if bad.any():
             finite = np.isfinite(vectors[bad]).all()

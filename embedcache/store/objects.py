@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,49 @@ def read_object(root: Path, key: str, *, size: int | None = None) -> bytes | Non
     found = object_size(root, key)
     if found is None:
         return None
-    if size is not None and found != size:
-        raise DamagedStoreError(key, f"it has {found} bytes instead of {size}")
+    if size is not None:
+        check_size(key, found, size)
     if size is None and found > MOST_DOCUMENT:
         raise DamagedStoreError(key, f"it has {found} bytes, a document at most {MOST_DOCUMENT}")
     try:
         return (root / key).read_bytes()
     except OSError as error:
         raise StoreAccessError("read", key, reason_of(error)) from error
+
+
+def read_object_into(root: Path, key: str, *parts: memoryview) -> None:
+    """Fill buffers with an object's bytes, one after the other; `object_size` came before.
+
+    Raises:
+        DamagedStoreError: if it ends before the buffers do.
+        StoreAccessError: if the system refuses.
+    """
+    try:
+        with (root / key).open("rb", buffering=0) as file:
+            for part in parts:
+                _fill(file, part, key)
+    except OSError as error:
+        raise StoreAccessError("read", key, reason_of(error)) from error
+
+
+def _fill(file: FileIO, view: memoryview, key: str) -> None:
+    while view.nbytes:
+        count = file.readinto(view)
+        if not count:
+            raise DamagedStoreError(key, "it is shorter than it was a moment ago")
+        view = view[count:]
+
+
+def check_size(key: str, found: int | None, size: int) -> None:
+    """Compare what `object_size` found with what an object must have.
+
+    Raises:
+        DamagedStoreError: if it is missing, or has another size.
+    """
+    if found is None:
+        raise DamagedStoreError(key, "it is missing")
+    if found != size:
+        raise DamagedStoreError(key, f"it has {found} bytes instead of {size}")
 
 
 def write_object(root: Path, key: str, data: bytes) -> Proof:
@@ -191,10 +227,8 @@ def check_complete(root: Path, layout: ArrayLayout) -> None:
         DamagedStoreError: names the first chunk that is not.
     """
     for chunk in range(layout.chunks):
-        size = object_size(root, layout.key(chunk))
-        if size != layout.chunk_size:
-            problem = "it is missing" if size is None else f"it has {size} bytes"
-            raise DamagedStoreError(layout.key(chunk), problem)
+        key = layout.key(chunk)
+        check_size(key, object_size(root, key), layout.chunk_size)
 
 
 def _read_document(root: Path, key: str, proofs: Proofs | None) -> dict[str, Any]:

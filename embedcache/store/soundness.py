@@ -97,7 +97,7 @@ def _done_where_sound(
     except DamagedStoreError:
         layout = done_array(feature_id, images)
     done, doubtful = np.zeros(images, np.bool_), np.zeros(images, np.bool_)
-    objects = Objects(path, [layout], proofs=proofs)
+    objects = Objects(path, proofs=proofs)
     for chunk in range(layout.chunks):
         part = slice(chunk * layout.chunk_rows, (chunk + 1) * layout.chunk_rows)
         try:

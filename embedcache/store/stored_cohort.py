@@ -143,7 +143,7 @@ def write_cohort(root: Path, cohort: StoredCohort) -> dict[str, Proof]:
     for name, value in cohort.strata.items():
         categories[name], codes[name] = np.unique(value, return_inverse=True)
     layouts = cohort_arrays(cohort.name, len(cohort), tuple(codes))
-    objects = Objects(root, layouts.values())
+    objects = Objects(root)
     columns = {"row": cohort.row, "label": cohort.label, "patient": cohort.patient, **codes}
     written: dict[str, Proof] = {}
     for name, layout in layouts.items():
@@ -174,7 +174,7 @@ def _read_arrays(
         found = read_layout(root, lambda r, a=array: cohort_arrays(name, r, strata)[a], proofs)  # type: ignore[misc]  # binds the loop's name
         if found.rows != rows:
             raise DamagedStoreError(layout.path, f"it has {found.rows} rows of {rows}")
-    objects = Objects(root, layouts.values(), proofs=proofs)
+    objects = Objects(root, proofs=proofs)
     return {array: objects.read(layout) for array, layout in layouts.items()}
 
 

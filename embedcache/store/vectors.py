@@ -40,7 +40,7 @@ class Vectors:
         self.layout: ArrayLayout = vectors_array(contract, rows)
         self._root = root
         self._name = name
-        self._objects = Objects(root, [self.layout], proofs=proofs)
+        self._objects = Objects(root, proofs=proofs)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Vectors in the order asked, (k, dim) of the stored dtype.
