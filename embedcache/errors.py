@@ -1157,3 +1157,128 @@ class ClassAbsentError(BadInputError):
             f"inner fold {self.inner_fold}, so its probability cannot be learnt there; take fewer "
             "classes (classes in the protocol), or more patients of this one"
         )
+
+
+@dataclass(eq=False)
+class UnsealedError(FailedWorkError):
+    """A feature set that would be signed anew is not proved by its own store's manifest."""
+
+    feature: str
+    store: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature} in {self.store} is being written, or was when a command was killed; "
+            f"wait for that command, or run it again: only what a manifest proves is copied"
+        )
+
+
+@dataclass(eq=False)
+class PackageMissingError(BadInputError):
+    """Something needs a package that embedcache does not bring."""
+
+    what: str
+    package: str
+
+    def __str__(self) -> str:
+        return f"{self.what} needs {self.package}: pip install {self.package}"
+
+
+@dataclass(eq=False)
+class FeaturesDifferError(BadInputError):
+    """Two stores hold vectors of one encoder and image that no two machines should give."""
+
+    feature: str
+    first: str
+    second: str
+    rows: tuple[int, ...]
+    largest: float
+    tolerance: float
+    first_run: str
+    second_run: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature}: the vectors of {len(self.rows)} images differ by up to "
+            f"{self.largest:.1e} of their length, and {self.tolerance:.0e} is what two machines "
+            f"may differ by (rows {listed(self.rows)} of {self.first}, {self.first_run}; "
+            f"{self.second}, {self.second_run}); find out which is wrong, or say whose count: "
+            f"--prefer {self.first}"
+        )
+
+
+@dataclass(eq=False)
+class CohortsClashError(BadInputError):
+    """Two stores hold different cohorts of one name."""
+
+    name: str
+    store: str
+    differ: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"both stores have a cohort {self.name!r}, and they differ in "
+            f"{listed(self.differ)}; give the one of {self.store} another name: "
+            f"--rename {self.name}=NEW"
+        )
+
+
+@dataclass(eq=False)
+class NotOneOfTheStoresError(BadInputError):
+    """`prefer` names neither of the stores that are merged."""
+
+    given: str
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return f"--prefer {self.given!r} is neither {self.first!r} nor {self.second!r}; name one"
+
+
+@dataclass(eq=False)
+class NothingLeftError(BadInputError):
+    """A selection leaves no row."""
+
+    what: str
+    cohorts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"no row of {listed(self.cohorts)} has {self.what}; widen the selection"
+
+
+@dataclass(eq=False)
+class PatientsNotThereError(BadInputError):
+    """Pseudonyms that no chosen cohort has."""
+
+    pseudonyms: tuple[str, ...]
+    cohorts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"no patient of {listed(self.cohorts)} has the pseudonym "
+            f"{listed(self.pseudonyms, most=3)}; give the 32 hex digits of a cohort's `patient`"
+        )
+
+
+@dataclass(eq=False)
+class LabelsUnusableError(BadInputError):
+    """New labels do not fit the cohort that they are for."""
+
+    where: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}; {self.mend}"
+
+
+@dataclass(eq=False)
+class ExchangeUnusableError(BadInputError):
+    """A file or folder of another format cannot be taken, or a store not given in it."""
+
+    place: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}; {self.mend}"

@@ -114,6 +114,13 @@ class FeatureLease:
             self._write_run()
             return self._run.id
 
+    def keep_run(self, run: Run) -> None:
+        """Record a run of another store, failures by rows of this one; what is put now is its."""
+        with self._guard:
+            self._failed = _sets(run.failed)
+            self._run = run
+            self._write_run()
+
     def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Hand over vectors, (k,) rows and (k, dim); written when a chunk is full or time is up.
 

@@ -14,10 +14,12 @@ from embedcache.errors import (
     DamagedStoreError,
     NewerFormatError,
     NotAStoreError,
+    PackageMissingError,
     PathMissingError,
     RowsMissingError,
     UnfinishedCohortError,
     UnknownNameError,
+    UnsealedError,
 )
 from embedcache.store.feature_set import FeatureSet, failed_rows, read_with_done
 from embedcache.store.image_table import ImageTable, read_rows, read_table
@@ -32,13 +34,15 @@ from embedcache.store.layout import (
     cohort_node,
     feature_node,
 )
-from embedcache.store.manifest import read_manifest, read_settled
+from embedcache.store.manifest import proofs_of, read_manifest, read_settled
 from embedcache.store.objects import Proofs, children, read_group
 from embedcache.store.stored_cohort import StoredCohort, read_cohort
 from embedcache.store.vectors import Vectors, content_digest
 
 if TYPE_CHECKING:
     import dask.array
+    import pandas
+    import torch
 
 
 def open_store(path: Path) -> FeatureStore:
@@ -175,6 +179,19 @@ class FeatureStore:
             raise RowsMissingError(one.name, lacking)
         return self._vectors(one).read(rows).astype(np.float32, copy=False)
 
+    def proved(self, feature_id: str) -> Vectors:
+        """Vectors by the manifest's sha256, of stored dtype: for what signs them anew, as merge.
+
+        Raises:
+            UnsealedError: if a writer has the feature set open, or died there.
+            DamagedStoreError: if its list is not what the manifest says.
+        """
+        one = self._feature_set(feature_id)
+        proofs = proofs_of(self.path, feature_node(feature_id), read_manifest(self.path))
+        if proofs is None:
+            raise UnsealedError(one.name, self.path.name)
+        return Vectors(self.path, one.contract, one.rows, name=one.name, proofs=proofs)
+
     def failed(self, feature_id: str) -> dict[int, str]:
         """Reason by row, of all rows that some run could not encode and none has done since."""
         one, done = self._look(feature_id)
@@ -208,6 +225,27 @@ class FeatureStore:
             for p in parts
         ]
         return cast("array.Array", array.concatenate(blocks))  # type: ignore[no-untyped-call]  # likewise
+
+    def to_torch(self, feature_id: str) -> torch.Tensor:
+        """The same as `to_numpy`, as a tensor on the CPU, (k, dim) float32."""
+        import torch
+
+        return torch.from_numpy(self.to_numpy(feature_id))
+
+    def to_pandas(self, feature_id: str) -> pandas.DataFrame:
+        """The same, (k, dim) float32; the index is each image's digest in hex.
+
+        Raises:
+            PackageMissingError: if pandas is not installed: embedcache does not need it.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise PackageMissingError("to_pandas", "pandas") from error
+        rows = np.flatnonzero(self.done(feature_id))
+        digest = [bytes(one).hex() for one in self.images.digest[rows]]
+        index = pd.Index(digest, name="digest")
+        return pd.DataFrame(self.features(feature_id, rows), index=index)
 
     def sealed(self) -> bool:
         """Whether the manifest covers all of the store."""

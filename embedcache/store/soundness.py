@@ -5,14 +5,20 @@ The manifest must never vouch for damage: what nobody vouches for is read and ch
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.durable import clear_partial
-from embedcache.errors import DamagedRowsError, DamagedStoreError, StoreBusyError
+from embedcache.durable import clear_partial, sync_folder
+from embedcache.errors import (
+    DamagedRowsError,
+    DamagedStoreError,
+    StoreAccessError,
+    StoreBusyError,
+)
 from embedcache.store.chunks import Objects
 from embedcache.store.feature_set import (
     FeatureAttributes,
@@ -25,7 +31,7 @@ from embedcache.store.image_table import read_rows
 from embedcache.store.layout import DOCUMENT, FEATURES, IMAGES, done_array
 from embedcache.store.locks import hold, table_lock
 from embedcache.store.manifest import close_node, drop_node, read_manifest, read_settled
-from embedcache.store.objects import Proofs, object_size
+from embedcache.store.objects import Proofs, object_size, reason_of, remove_object
 from embedcache.store.vectors import Vectors
 
 
@@ -56,12 +62,27 @@ def close_leased(path: Path, node: str) -> None:
     with table_lock(path):
         if node not in read_manifest(path).open:
             return
-        if not exists:  # killed before its own document: nothing was put there yet
-            drop_node(path, node)
+        if not exists:  # killed before its own document, or while it was removed
+            remove_feature_set(path, node)
             return
         one = read_feature_set(path, feature_id, image_rows(path), None)
         written = write_arrays(path, one.contract, one.rows)
         close_node(path, node, set_keys(path, one.contract, one.rows), written, {})
+
+
+def remove_feature_set(path: Path, node: str) -> None:
+    """Delete a feature set that is open in the manifest; by the holder of lease and table's lock.
+
+    Its own document goes first: a kill leaves what `close_leased` removes.
+    """
+    remove_object(path, f"{node}/{DOCUMENT}")
+    try:
+        if (path / node).is_dir():
+            shutil.rmtree(path / node)
+            sync_folder((path / node).parent)
+    except OSError as error:
+        raise StoreAccessError("delete", node, reason_of(error)) from error
+    drop_node(path, node)
 
 
 def check_sound(path: Path, feature_id: str) -> None:
