@@ -142,7 +142,7 @@ def _run_on_dask(
         # `pure=False`: a unit is done again though another command did one like it.
         futures = [client.submit(_pinned, work, unit, pure=False) for unit in units]
         stack.callback(client.cancel, futures)  # left early: what has not begun never does
-        for future in as_completed(futures):
+        for future in as_completed(futures):  # type: ignore[no-untyped-call]  # distributed is untyped here
             if isinstance(future.exception(), KilledWorker):
                 raise WorkerDiedError
             yield future
@@ -154,13 +154,13 @@ def _client(scheduler: str, units: int, stack: ExitStack) -> Any:
 
     local = _LOCAL.fullmatch(scheduler)
     if local is not None:
-        cluster = LocalCluster(
+        cluster = LocalCluster(  # type: ignore[no-untyped-call]  # likewise
             n_workers=min(int(local[1]), units),
             threads_per_worker=1,
             memory_limit=0,  # the system's own limit, as for other processes
             dashboard_address="127.0.0.1:0",  # beside another cluster on this machine
         )
-        return stack.enter_context(Client(stack.enter_context(cluster)))  # type: ignore[no-untyped-call]  # distributed is untyped here
+        return stack.enter_context(Client(stack.enter_context(cluster)))  # type: ignore[no-untyped-call]  # likewise
     try:
         return stack.enter_context(Client(scheduler, timeout=_PATIENCE))  # type: ignore[no-untyped-call]  # likewise
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from embedcache.cli.arguments import DryRun, Json, Out, Store, split_commas
 from embedcache.cli.protocol_flags import (
     Classes,
     External,
-    FoldCount,
+    Folds,
     LinksFile,
     ProtocolFile,
     Seed,
@@ -39,7 +39,7 @@ def probe(
     protocol: ProtocolFile = None,
     links: LinksFile = None,
     classes: Classes = None,
-    folds: FoldCount = None,
+    folds: Folds = None,
     seed: Seed = None,
     estimator: Estimator = "linear-probe",
     workers: Workers = "auto",

@@ -43,7 +43,13 @@ Classes = Annotated[
         help="shared (those that every external cohort has; the default), all, or a,b,c.",
     ),
 ]
-FoldCount = Annotated[int | None, typer.Option("--folds", help="Outer folds over patients; 5.")]
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        "--folds",
+        help="Outer folds over patients (5), split (the publisher's) or site (each in turn).",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the folds; 0.")]
 
 
@@ -54,7 +60,7 @@ def asked_protocol(
     external: list[str] | None,
     links: Path | None,
     classes: str | None,
-    folds: int | None,
+    folds: str | None,
     seed: int | None,
 ) -> Protocol:
     """Make the protocol that file and flags ask for.
@@ -73,7 +79,7 @@ def asked_protocol(
         "external": split_commas(external) if external else None,
         "links": read_links(links) if links else None,
         "classes": _class_rule(classes),
-        "folds": folds,
+        "folds": int(folds) if folds and folds.isdecimal() else folds,
         "seed": seed,
     }
     return read_protocol(file, given)

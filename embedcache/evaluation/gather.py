@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedcache.errors import ClashingUnitsError, DifferentImagesError, NothingToEvaluateError
 from embedcache.evaluation.estimands import (
@@ -171,7 +172,8 @@ def _incomplete(
     protocol: Protocol,
     folder: ResultsFolder,
 ) -> tuple[Incomplete, ...]:
-    tested = int((read_folds(folder).fold[:, 0] != REFIT).sum())
+    tested = read_folds(folder).fold[:, 0]
+    tested = tested[tested != REFIT]
     found = (
         Incomplete(arm=arm, encoder=encoder, missing=tuple(_missing(parts, protocol, tested)))
         for (arm, encoder), parts in sorted(arms.items())
@@ -179,17 +181,21 @@ def _incomplete(
     return tuple(left_out for left_out in found if left_out.missing)
 
 
-def _missing(parts: Mapping[str, Predictions], protocol: Protocol, tested: int) -> Iterator[str]:
+def _missing(
+    parts: Mapping[str, Predictions], protocol: Protocol, tested: NDArray[np.int8]
+) -> Iterator[str]:
+    """What an encoder lacks; `tested` is the fold of each training image that is tested."""
+    folds = set(tested.tolist())
     for cohort in (protocol.train, *protocol.external):
         part = parts.get(cohort)
         there = set() if part is None else set(part.fold.tolist())
-        for fold in sorted(set(range(protocol.folds)) - there):
+        for fold in sorted(folds - there):
             yield f"fold {fold} of {cohort}"
         if cohort != protocol.train and REFIT not in there:
             yield f"the refit on {cohort}"
     home = parts.get(protocol.train)
-    if home is not None and set(range(protocol.folds)) <= set(home.fold.tolist()):
-        short = tested - int((home.fold != REFIT).sum())
+    if home is not None and folds <= set(home.fold.tolist()):
+        short = len(tested) - int((home.fold != REFIT).sum())
         if short:
             yield f"{short} images of {protocol.train}"
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import NothingToJudgeError
+from embedcache.protocol.classes import merge_classes
 from embedcache.protocol.clusters import Links, cluster_images, digest_keys, number_clusters
 from embedcache.results.record import CohortRecord
 from embedcache.store.stored_cohort import StoredCohort
@@ -28,15 +29,17 @@ class Rows:
 
     Attributes:
         cohort: whose.
+        classes: its class list after the protocol's merges.
         row: rows of the image table, (m,) int64.
         image: their digests, (m, 32) uint8.
-        label: index into the cohort's classes, (m,) int16.
+        label: index into `classes`, (m,) int16.
         patient: key id and pseudonym in hex: equal only for one person, (m,) str.
         strata: text value by name, (m,) str.
         reason: why a row is not judged, empty where it is, (m,) object.
     """
 
     cohort: StoredCohort
+    classes: tuple[str, ...]
     row: NDArray[np.int64]
     image: NDArray[np.uint8]
     label: NDArray[np.int16]
@@ -77,25 +80,35 @@ class Judged:
     record: CohortRecord
 
 
-def readable_rows(cohort: StoredCohort, digest: NDArray[np.uint8]) -> Rows:
+def readable_rows(
+    cohort: StoredCohort, digest: NDArray[np.uint8], merges: Mapping[str, Sequence[str]]
+) -> Rows:
     """Take the rows of a cohort whose image the store knows.
 
     Args:
         cohort: as stored.
         digest: of the image table, (n, 32) uint8.
+        merges: old classes by new one.
     """
+    classes, place = merge_classes(cohort.classes, merges)
     known = np.flatnonzero(cohort.row >= 0)
     row = cohort.row[known]
     patient = [f"{cohort.key_id} {p.tobytes().hex()}" for p in cohort.patient[known]]
     return Rows(
         cohort=cohort,
+        classes=classes,
         row=row,
         image=digest[row],
-        label=cohort.label[known],
+        label=_merged(cohort.label[known], place),
         patient=np.array(patient, np.str_),
         strata={name: values[known] for name, values in cohort.strata.items()},
         reason=np.full(len(row), "", dtype=object),
     )
+
+
+def _merged(label: NDArray[np.int16], place: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Labels after merging; unlabelled rows stay so."""
+    return np.where(label < 0, label, place[label]).astype(np.int16)
 
 
 def leave_out_failed(rows: Rows, failed: Mapping[str, Mapping[int, str]]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedcache.errors import IncompleteFeaturesError, NoFeaturesError
 from embedcache.probing.judged import (
@@ -24,7 +23,7 @@ from embedcache.probing.judged import (
     readable_rows,
 )
 from embedcache.protocol.audit import LEAKS, external_leaks
-from embedcache.protocol.classes import class_list, label_map, present_classes
+from embedcache.protocol.classes import check_merges, class_list, label_map, present_classes
 from embedcache.protocol.clusters import Links
 from embedcache.protocol.folds import Folds, check_inner_folds, draw_folds
 from embedcache.protocol.protocol import Protocol
@@ -74,12 +73,16 @@ def prepare(
         NoFeaturesError: if the store has no features at all.
         IncompleteFeaturesError: if an encoder asked for, or every encoder, lacks images.
         TooFewClassesError, ClassUnknownError: as `class_list`.
+        MergeUnknownError: as `check_merges`.
+        FoldRuleError, LeakError, TooFewToTrainError: as `draw_folds`.
         TooFewPatientsError: as `draw_folds` and `check_inner_folds`.
         NothingToJudgeError: if a cohort has no image left.
     """
     names = (protocol.train, *protocol.external)
     digest = store.images.digest
-    cohorts = [readable_rows(store.cohort(name), digest) for name in names]
+    stored = [store.cohort(name) for name in names]
+    check_merges(protocol.merges, {cohort.name: cohort.classes for cohort in stored})
+    cohorts = [readable_rows(cohort, digest, protocol.merges) for cohort in stored]
     chosen, notes = _choose_encoders(store, cohorts, encoders)
     counted = {**chosen, **{name: store.select(name) for name in earlier}}
     failed = {name: store.failed(features.id) for name, features in counted.items()}
@@ -88,8 +91,9 @@ def prepare(
         notes += _two_label_note(rows, leave_out_repeats(rows))
         check_any_left(rows)
     classes = _choose_classes(protocol, cohorts)
+    notes += _class_notes(protocol, cohorts)
     notes += _drop_leaks(cohorts, protocol.links)
-    maps = [label_map(classes, rows.cohort.classes) for rows in cohorts]
+    maps = [label_map(classes, rows.classes) for rows in cohorts]
     train, *external = (
         judge(rows, label_of, protocol.links) for rows, label_of in zip(cohorts, maps, strict=True)
     )
@@ -153,15 +157,40 @@ def _missing(store: FeatureStore, features: FeatureSet, cohorts: Sequence[Rows])
 
 def _choose_classes(protocol: Protocol, cohorts: Sequence[Rows]) -> tuple[str, ...]:
     present = {
-        rows.cohort.name: present_classes(rows.cohort.classes, rows.label[rows.judged])
-        for rows in cohorts
+        rows.cohort.name: present_classes(rows.classes, rows.label[rows.judged]) for rows in cohorts
     }
     external = {name: present[name] for name in protocol.external}
     classes = class_list(protocol.classes, present[protocol.train], external)
     for rows in cohorts:
-        judged = label_map(classes, rows.cohort.classes)
+        judged = label_map(classes, rows.classes)
         rows.leave_out(judged[rows.label] < 0, CLASS_NOT_JUDGED)
     return classes
+
+
+def _class_notes(protocol: Protocol, cohorts: Sequence[Rows]) -> list[str]:
+    """Name the classes that are not judged though a cohort lists or has them."""
+    train = cohorts[0]
+    notes = []
+    absent = [name for k, name in enumerate(train.classes) if not (train.label == k).any()]
+    if absent and protocol.classes == "all":
+        notes.append(
+            f"{train.cohort.name}: no image is labelled {', '.join(absent)}, so {_such(absent)} "
+            f"left out of the classes"
+        )
+    for rows in cohorts:
+        left_out = rows.label[rows.reason == CLASS_NOT_JUDGED]
+        counts = [
+            f"{name} ({int((left_out == k).sum()):,} rows)"
+            for k, name in enumerate(rows.classes)
+            if (left_out == k).any()
+        ]
+        if counts:
+            notes.append(f"{rows.cohort.name}: classes not judged: {', '.join(counts)}")
+    return notes
+
+
+def _such(names: Sequence[str]) -> str:
+    return "it is" if len(names) == 1 else "they are"
 
 
 def _drop_leaks(cohorts: Sequence[Rows], links: Links) -> list[str]:
@@ -203,9 +232,3 @@ def _two_label_note(rows: Rows, digests: tuple[str, ...]) -> list[str]:
     shown = ", ".join(digests[:10])
     more = f" and {len(digests) - 10} more" if len(digests) > 10 else ""
     return [f"{rows.cohort.name}: {len(digests)} images with two labels left out: {shown}{more}"]
-
-
-def masks(folds: Folds) -> dict[int, NDArray[np.bool_]]:
-    """Training set of each outer fold, and of the refit as -1, (n,) bool each."""
-    outer = {int(fold): folds.fold[:, 0] != fold for fold in np.unique(folds.fold[:, 0])}
-    return {**outer, -1: np.ones(len(folds.label), np.bool_)}

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import ClassUnknownError, TooFewClassesError
+from embedcache.errors import ClassUnknownError, MergeUnknownError, TooFewClassesError
 
 ClassRule = Literal["shared", "all"] | tuple[str, ...]
 
@@ -44,6 +44,39 @@ def class_list(
         cohorts = {"the training cohort": tuple(train)} | {k: tuple(v) for k, v in external.items()}
         raise TooFewClassesError(rule=str(rule), chosen=chosen, cohorts=cohorts)
     return chosen
+
+
+def merge_classes(
+    classes: Sequence[str], merges: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], NDArray[np.int16]]:
+    """Apply a protocol's merges to one cohort's class list.
+
+    A new class stands where the first of its old ones stood, and takes in a class of its own name.
+
+    Args:
+        classes: the cohort's.
+        merges: old classes by new one; those that the cohort lacks change nothing here.
+
+    Returns:
+        The class list after merging, and the place there of each class before, (c,) int16.
+    """
+    into = {old: new for new, names in merges.items() for old in names}
+    named = [into.get(name, name) for name in classes]
+    merged = tuple(dict.fromkeys(named))
+    return merged, np.array([merged.index(name) for name in named], np.int16)
+
+
+def check_merges(merges: Mapping[str, Sequence[str]], cohorts: Mapping[str, Sequence[str]]) -> None:
+    """Make sure that every class merged is a class of some cohort.
+
+    Raises:
+        MergeUnknownError: if one is not, most often for a slip of the pen.
+    """
+    known = tuple(dict.fromkeys(name for classes in cohorts.values() for name in classes))
+    for new, names in merges.items():
+        unknown = tuple(name for name in names if name not in known)
+        if unknown:
+            raise MergeUnknownError(new=new, classes=unknown, found=known)
 
 
 def label_map(classes: Sequence[str], cohort_classes: Sequence[str]) -> NDArray[np.int16]:

@@ -1,4 +1,9 @@
-"""Which fold tests which image, drawn over patient clusters from digests, links and a seed."""
+"""Which fold tests which image: a function of digests, links, a seed and, if asked, strata.
+
+Three rules give the outer folds. A number: patient clusters are dealt out by the greedy rule of
+statistics.md section 5. `split`: the publisher's test images are fold 0 and the others are never
+tested. `site`: each site is a fold; a cluster across sites belongs to that of its smallest digest.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import LeakError, TooFewPatientsError
+from embedcache.errors import (
+    FoldRuleError,
+    LeakError,
+    TooFewPatientsError,
+    TooFewToTrainError,
+)
+from embedcache.protocol.protocol import MOST_FOLDS, FoldRule
+
+#: Names of the strata that rules of the same name read.
+SPLIT, SITE = "split", "site"
+#: What the publisher's split may say, and what becomes of it.
+_SPLIT_FOLD = {"train": -1, "test": 0}
+#: Patient clusters of each class that a training set needs: tuning parts them again.
+_TO_TRAIN = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,10 +81,10 @@ def draw_folds(
     strata: Mapping[str, NDArray[np.str_]],
     *,
     classes: Sequence[str],
-    folds: int,
+    folds: FoldRule,
     seed: int,
 ) -> Folds:
-    """Draw one repeat of patient-cluster folds.
+    """Draw one repeat of outer folds.
 
     Args:
         image: distinct digests, ascending, (n, 32) uint8.
@@ -74,25 +92,37 @@ def draw_folds(
         cluster: numbered from 0 by smallest digest, (n,) int64.
         strata: text values by name, (n,) str each.
         classes: names of the classes.
-        folds: how many.
-        seed: of the shuffle.
+        folds: how many over patient clusters, `split` or `site`.
+        seed: of the shuffle; `split` and `site` draw nothing.
 
     Raises:
-        TooFewPatientsError: if a class has fewer patient clusters than folds, or a fold would
-            leave a class fewer than two clusters to train on (inner folds part them again).
+        TooFewPatientsError: if a class has fewer patient clusters than folds.
+        TooFewToTrainError: if a fold would leave a class fewer than two clusters to train on.
+        FoldRuleError: if the strata do not give what `split` or `site` needs.
+        LeakError: if the publisher's split parts the images of a cluster.
     """
-    clusters = _clusters_of(label, cluster, len(classes))
-    worst = int(clusters.argmin())
-    if clusters[worst] < max(folds, 3):
-        raise _too_few(classes, clusters, folds, worst)
-    fold = assign_folds(label, cluster, folds=folds, seed=seed)[cluster].astype(np.int8)
-    for tested in range(folds):
-        train = fold != tested
-        if _clusters_of(label[train], cluster[train], len(classes)).min() < 2:
-            raise _too_few(classes, clusters, folds, worst)
-    return Folds(
-        image=image, label=label, cluster=cluster, fold=fold[:, np.newaxis], strata=dict(strata)
+    if isinstance(folds, int):
+        _check_clusters(label, cluster, classes, folds)
+        fold = assign_folds(label, cluster, folds=folds, seed=seed)[cluster]
+    elif folds == SPLIT:
+        fold = _published(_stratum(strata, SPLIT))
+    else:
+        fold = _left_out_sites(_stratum(strata, SITE), cluster)
+    drawn = Folds(
+        image=image,
+        label=label,
+        cluster=cluster,
+        fold=fold.astype(np.int8)[:, np.newaxis],
+        strata=dict(strata),
     )
+    _check_training(drawn, classes, folds)
+    return drawn
+
+
+def training_sets(folds: Folds) -> dict[int, NDArray[np.bool_]]:
+    """The training images of each outer fold that is tested, by fold, (n,) bool each."""
+    fold = folds.fold[:, 0]
+    return {int(tested): fold != tested for tested in np.unique(fold[fold >= 0])}
 
 
 def assign_inner_folds(
@@ -119,8 +149,7 @@ def check_inner_folds(folds: Folds, *, classes: Sequence[str], inner: int, seed:
     Raises:
         TooFewPatientsError: if not, naming the class.
     """
-    for tested in (-1, *np.unique(folds.fold[:, 0])):
-        train = folds.fold[:, 0] != tested
+    for train in (np.ones(len(folds.label), np.bool_), *training_sets(folds).values()):
         label, cluster = folds.label[train], folds.cluster[train]
         fold = assign_inner_folds(label, cluster, folds=inner, seed=seed)
         for held_out in np.unique(fold):
@@ -182,6 +211,69 @@ def _numbered(fold: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number folds in the order in which clusters meet them."""
     _, first, inverse = np.unique(fold, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def _stratum(strata: Mapping[str, NDArray[np.str_]], name: str) -> NDArray[np.str_]:
+    if name not in strata:
+        has = f"it has {', '.join(strata)}" if strata else "it has none"
+        raise FoldRuleError(name, f"the training cohort has no stratum {name!r} ({has})")
+    empty = int((strata[name] == "").sum())
+    if empty:
+        raise FoldRuleError(name, f"{empty:,} training images have no {name}")
+    return strata[name]
+
+
+def _published(split: NDArray[np.str_]) -> NDArray[np.int64]:
+    """The fold of each row by the publisher's word for it, (n,) int64."""
+    words = np.unique(split).tolist()
+    if words != sorted(_SPLIT_FOLD):
+        found = ", ".join(repr(word) for word in words)
+        raise FoldRuleError(SPLIT, f"the stratum holds {found}, and not 'train' and 'test'")
+    return np.where(split == "test", _SPLIT_FOLD["test"], _SPLIT_FOLD["train"])
+
+
+def _left_out_sites(site: NDArray[np.str_], cluster: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fold of each row by its cluster's site, (n,) int64; rows are in order of digest."""
+    _, first = np.unique(cluster, return_index=True)
+    sites, fold = np.unique(site[first], return_inverse=True)
+    if not 2 <= len(sites) <= MOST_FOLDS:
+        problem = f"the training cohort has {len(sites)} sites, and not 2 to {MOST_FOLDS}"
+        raise FoldRuleError(SITE, problem)
+    return _numbered(fold)[cluster]
+
+
+def _check_clusters(
+    label: NDArray[np.int16], cluster: NDArray[np.int64], classes: Sequence[str], folds: int
+) -> None:
+    clusters = _clusters_of(label, cluster, len(classes))
+    worst = int(clusters.argmin())
+    if clusters[worst] < max(folds, _TO_TRAIN + 1):
+        raise _too_few(classes, clusters, folds, worst)
+
+
+def _check_training(folds: Folds, classes: Sequence[str], rule: FoldRule) -> None:
+    for tested, train in training_sets(folds).items():
+        clusters = _clusters_of(folds.label[train], folds.cluster[train], len(classes))
+        worst = int(clusters.argmin())
+        if clusters[worst] < _TO_TRAIN:
+            names = enumerate(classes)
+            raise TooFewToTrainError(
+                class_=classes[worst],
+                clusters=int(clusters[worst]),
+                tested=_tested(folds, tested, rule),
+                enough=tuple(name for k, name in names if clusters[k] >= _TO_TRAIN),
+            )
+
+
+def _tested(folds: Folds, tested: int, rule: FoldRule) -> str:
+    """What a fold tests, in words."""
+    if rule == SPLIT:
+        return "the publisher's test images are"
+    if rule == SITE:
+        # The fold's first row is the smallest digest of its cluster, whose site the fold is.
+        row = int(np.flatnonzero(folds.fold[:, 0] == tested)[0])
+        return f"site {str(folds.strata[SITE][row])!r} is"
+    return f"fold {tested} is"
 
 
 def _clusters_of(

@@ -7,7 +7,10 @@ from typing import Literal
 
 from embedcache.contract import NO_WEIGHTS
 from embedcache.evaluation.gather import RANDOM_WEIGHTS, SYNTHETIC
+from embedcache.evaluation.intervals import POINT
+from embedcache.evaluation.rows import WITHIN_FOLDS
 from embedcache.protocol.audit import LEAKS
+from embedcache.protocol.protocol import tested_by
 from embedcache.reporting.evidence import Evidence, Rows, called, is_random, who
 from embedcache.reporting.numbers import count, joined
 from embedcache.results.record import CohortRecord, Maker
@@ -106,7 +109,7 @@ def _protocol(evidence: Evidence) -> Check:
     if protocol is None:
         finding = "foreign predictions, taken as they are"
         return Check(state="unknown", subject="Protocol", finding=finding, link="#methods")
-    finding = f"{protocol.folds} patient folds, seed {protocol.seed}"
+    finding = tested_by(protocol)
     return Check(state="pass", subject="Protocol", finding=finding, link="#methods")
 
 
@@ -125,9 +128,10 @@ def _failures(evidence: Evidence) -> Check:
 
 
 def _intervals(rows: Rows) -> Check:
-    headline = [row for key, row in rows.items() if not key[4] and not key[5]]
+    overall = (row for key, row in rows.items() if not key[4] and not key[5])
+    headline = [row for row in overall if row.method != POINT]
     missing = sum(row.low is None or row.high is None for row in headline)
-    noted = sum(bool(set(row.note.split("; ")) - MARKS) for row in headline)
+    noted = sum(any(map(_warns, row.note.split("; "))) for row in headline)
     if missing:
         finding = f"{missing} of {len(headline)} not estimable"
         return Check(state="look", subject="Intervals", finding=finding, link="#metrics")
@@ -135,3 +139,7 @@ def _intervals(rows: Rows) -> Check:
         return Check(state="look", subject="Intervals", finding="read the notes", link="#metrics")
     finding = f"{len(headline)} of {len(headline)} over patients"
     return Check(state="pass", subject="Intervals", finding=finding, link="#metrics")
+
+
+def _warns(note: str) -> bool:
+    return note not in MARKS and not note.startswith(WITHIN_FOLDS)

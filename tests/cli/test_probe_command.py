@@ -162,7 +162,7 @@ def test_flags_win_over_the_protocol_file(tmp_path: Path) -> None:
         "external": ["x,y", "z"],
         "links": links,
         "classes": "brain, femur",
-        "folds": 10,
+        "folds": "10",
         "seed": 0,
     }
     assert asked_protocol(file, **flags) == Protocol(
