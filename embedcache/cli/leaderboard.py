@@ -16,7 +16,7 @@ from embedcache.results.tables import MetricRow
 from embedcache.schema import plain
 
 LEAD = "macro-f1"
-BESIDE = ("balanced-accuracy", "accuracy", "auroc", "log-loss")
+BESIDE = ("balanced-accuracy", "mcc", "accuracy", "auroc", "log-loss")
 
 
 def print_results(results: Path, rows: Sequence[MetricRow], *, as_json: bool) -> None:
@@ -36,8 +36,8 @@ def print_results(results: Path, rows: Sequence[MetricRow], *, as_json: bool) ->
 
 
 def _headline(rows: Sequence[MetricRow]) -> list[MetricRow]:
-    """Rows over all classes of each cohort's first estimand, restricted where there is a choice."""
-    whole = [row for row in rows if not row.class_]
+    """Rows over all classes and images of each cohort's first estimand, restricted where it is."""
+    whole = [row for row in rows if not row.class_ and row.level == "image"]
     chosen: dict[tuple[str, ...], list[MetricRow]] = {}
     for row in whole:
         chosen.setdefault((row.arm, row.encoder, row.cohort), []).append(row)

@@ -199,4 +199,4 @@ def _overall(evidence: Evidence, rows: Rows) -> list[MetricRow]:
 def _worse(row: MetricRow) -> float:
     if row.value is None:
         return float("inf")
-    return row.value if row.metric in numbers.UNBOUNDED else -row.value
+    return row.value if row.metric in numbers.LOSSES else -row.value

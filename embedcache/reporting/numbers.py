@@ -10,15 +10,25 @@ from embedcache.results.tables import ComparisonRow, MetricRow
 TITLES = {
     "macro-f1": "macro-F1",
     "balanced-accuracy": "balanced accuracy",
+    "patient-weighted-macro-f1": "patient-weighted macro-F1",
+    "macro-f1-reweighted": "macro-F1 at in-domain shares",
+    "mcc": "MCC",
     "accuracy": "accuracy",
     "auroc": "AUROC",
+    "average-precision": "average precision",
     "log-loss": "log loss",
+    "brier": "Brier score",
+    "overconfidence": "confidence minus accuracy",
+    "ece": "ECE",
+    "ece-debiased": "ECE, debiased",
     "f1": "F1",
     "sensitivity": "sensitivity",
     "precision": "precision",
 }
 #: Metrics that are no shares of one and are printed as they are.
-UNBOUNDED = ("log-loss",)
+UNBOUNDED = ("log-loss", "brier", "mcc")
+#: Metrics of which less is better, in whatever table they are sorted.
+LOSSES = ("log-loss", "brier")
 MINUS, TIMES, NONE = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 

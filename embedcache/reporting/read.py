@@ -88,7 +88,8 @@ def _comparisons(folders: Sequence[ResultsFolder], progress: Progress) -> tuple[
     if not _newer(folder.comparisons_file, (folder.metrics_file,)):
         return compare([folder.path], PRIMARY, progress)
     kept = read_comparisons(folder)
-    if kept and all(row.metric != PRIMARY for row in kept):
+    asked = {row.metric for row in kept if row.kind == "pair"}
+    if asked and PRIMARY not in asked:
         # Someone compared by another metric: their table stays.
         return differences([folder.path], PRIMARY, progress)
     return kept

@@ -51,11 +51,13 @@ def test_the_better_encoder_stands_first_with_points_and_words(tmp_path: Path) -
 def test_json_is_the_comparisons_table(tmp_path: Path) -> None:
     out = results(tmp_path, {"bad": 30, "good": 6})
     done = CliRunner().invoke(app, ["compare", str(out), "--json"])
-    (found,) = json.loads(done.stdout)
+    every = json.loads(done.stdout)
     with (out / "comparisons.csv").open(newline="") as text:
-        (kept,) = csv.DictReader(text)
-    assert list(found) == list(kept)
-    assert found["value"] == float(kept["value"])
+        table = list(csv.DictReader(text))
+    assert [list(row) for row in every] == [list(row) for row in table]
+    assert [row["value"] for row in every] == [float(row["value"]) for row in table]
+    assert [row["kind"] for row in every] == ["pair", "rank", "rank"]
+    found = every[0]
     assert (found["encoder"], found["other"]) == ("bad", "good")  # in order of name
 
 
@@ -88,13 +90,15 @@ def comparison(**changed: object) -> ComparisonRow:
 def test_of_losses_the_lower_is_better(capsys: pytest.CaptureFixture[str]) -> None:
     print_comparisons([comparison()], better="lower", as_json=False)
     line = next(x for x in capsys.readouterr().out.splitlines() if "0.0123" in x)
-    assert " ".join(line.split()) == "a b -0.250 [-0.500, 0.000] 0.0123 - differ"
+    assert " ".join(line.split()) == "a b -0.250 [-0.500, 0.000] 0.0123 - - differ"
 
 
 def test_turning_a_pair_turns_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
-    turned = comparison(metric="accuracy", value=-0.03, low=-0.05, high=0.01, p_holm=0.2)
+    turned = comparison(
+        metric="accuracy", value=-0.03, low=-0.05, high=0.01, p_max_t=0.19, p_holm=0.2
+    )
     print_comparisons([turned], better="higher", as_json=False)
     line = next(x for x in capsys.readouterr().out.splitlines() if "points" in x)
     assert " ".join(line.split()) == (
-        "b a +3.0 points [-1.0, 5.0] 0.0123 0.2000 cannot be told apart"
+        "b a +3.0 points [-1.0, 5.0] 0.0123 0.1900 0.2000 cannot be told apart"
     )
