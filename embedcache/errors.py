@@ -1282,3 +1282,50 @@ class ExchangeUnusableError(BadInputError):
 
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}; {self.mend}"
+
+
+@dataclass(eq=False)
+class StratumValueTooLongError(BadInputError):
+    """A value of a stratum has more characters than a store holds."""
+
+    cohort: str
+    stratum: str
+    length: int
+    most: int
+
+    def __str__(self) -> str:
+        return (
+            f"stratum {self.stratum!r} of cohort {self.cohort!r} has a value of {self.length} "
+            f"characters, a store holds {self.most}; a stratum names groups, leave free text out"
+        )
+
+
+@dataclass(eq=False)
+class DocumentTooLargeError(BadInputError):
+    """A document of a store would be larger than readers take."""
+
+    key: str
+    size: int
+    most: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key} would have {self.size:,} bytes, a document of a store at most "
+            f"{self.most:,}; use strata with fewer values, or a cohort of fewer images"
+        )
+
+
+@dataclass(eq=False)
+class TooFewForEfficiencyError(BadInputError):
+    """The rarest class has too few patients to draw even the smallest training sets from."""
+
+    class_: str
+    clusters: int
+    asked: int
+
+    def __str__(self) -> str:
+        return (
+            f"a training set has {self.clusters} patient clusters of class {self.class_!r}, and "
+            f"{self.asked} a class would be more than half; leave the class out with --classes, "
+            f"or ask for fewer (efficiency.patients in --protocol)"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import reprlib
 import tomllib
 import types
 import typing
@@ -96,13 +97,13 @@ def _read(kind: Any, value: object, where: str, path: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:  # `is`: True is no int here
-        raise SchemaError(where, path, f"is {value!r}, not {_named(kind)}")
+        raise SchemaError(where, path, f"is {_shown(value)}, not {_named(kind)}")
     return value
 
 
 def _read_dataclass(kind: Any, value: object, where: str, path: str) -> Any:
     if not isinstance(value, Mapping):
-        raise SchemaError(where, path, f"is {value!r}, not a table")
+        raise SchemaError(where, path, f"is {_shown(value)}, not a table")
     hints = _hints(kind)
     known = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for key in value:
@@ -137,7 +138,7 @@ def _read_union(kind: Any, value: object, where: str, path: str) -> Any:
 
 def _read_tuple(kind: Any, value: object, where: str, path: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise SchemaError(where, path, f"is {value!r}, not a list")
+        raise SchemaError(where, path, f"is {_shown(value)}, not a list")
     inner = typing.get_args(kind)
     if len(inner) == 2 and inner[1] is Ellipsis:
         return tuple(_read(inner[0], v, where, f"{path}[{i}]") for i, v in enumerate(value))
@@ -149,7 +150,7 @@ def _read_tuple(kind: Any, value: object, where: str, path: str) -> tuple[Any, .
 
 def _read_dict(kind: Any, value: object, where: str, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise SchemaError(where, path, f"is {value!r}, not a table")
+        raise SchemaError(where, path, f"is {_shown(value)}, not a table")
     _, inner = typing.get_args(kind)
     return {str(key): _read(inner, v, where, _join(path, key)) for key, v in value.items()}
 
@@ -158,7 +159,9 @@ def _read_literal(kind: Any, value: object, where: str, path: str) -> Any:
     choices = typing.get_args(kind)
     if value not in choices:
         raise SchemaError(
-            where, path, f"is {value!r}, not one of {', '.join(repr(choice) for choice in choices)}"
+            where,
+            path,
+            f"is {_shown(value)}, not one of {', '.join(repr(choice) for choice in choices)}",
         )
     return value
 
@@ -170,6 +173,15 @@ _COMPOSITES: dict[Any, Any] = {
     dict: _read_dict,
     typing.Literal: _read_literal,
 }
+
+
+#: How much of a value an error shows: a stranger's may be a megabyte, or nested a thousand deep.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 3, 100, 100, 100
+
+
+def _shown(value: object) -> str:
+    return _SHORT.repr(value)
 
 
 def _join(path: str, key: object) -> str:

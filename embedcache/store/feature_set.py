@@ -15,6 +15,8 @@ from embedcache.schema import from_plain, plain
 from embedcache.store.chunks import Objects
 from embedcache.store.layout import (
     DOCUMENT,
+    MOST_BATCH,
+    MOST_DIM,
     done_array,
     feature_node,
     group_document,
@@ -111,6 +113,9 @@ def read_attributes(root: Path, feature_id: str, proofs: Proofs | None) -> Featu
         raise DamagedStoreError(node, f"{error.path or 'its content'} {error.problem}") from error
     if about.contract.feature_id != feature_id:
         raise DamagedStoreError(node, f"its contract has the id {about.contract.feature_id}")
+    # Before anything of that size is allocated.
+    if not 1 <= about.contract.dim <= MOST_DIM or not 1 <= about.batch <= MOST_BATCH:
+        raise DamagedStoreError(node, "no vector or batch has that size")
     return about
 
 
@@ -173,6 +178,10 @@ def read_with_done(
     if not len(done) <= vectors.rows <= images:
         problem = f"it has {vectors.rows} rows, `done` {len(done)}, the store {images}"
         raise DamagedStoreError(vectors.path, problem)
+    runs = read_runs(root, feature_id, proofs)
+    for run in runs:
+        if any(not 0 <= row < images for rows in run.failed.values() for row in rows):
+            raise DamagedStoreError(f"{runs_node(feature_id)}/{run.id}", "rows out of range")
     one = FeatureSet(
         id=feature_id,
         name=about.name,
@@ -183,7 +192,7 @@ def read_with_done(
         fingerprint=about.fingerprint,
         rows=len(done),
         done=int(done.sum()),
-        runs=read_runs(root, feature_id, proofs),
+        runs=runs,
     )
     return one, done
 

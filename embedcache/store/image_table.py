@@ -77,8 +77,14 @@ def empty_table() -> ImageTable:
 
 
 def read_rows(root: Path, proofs: Proofs | None) -> int:
-    """How many images the table has; reads no chunk."""
-    return read_layout(root, lambda rows: table_arrays(rows)["digest"], proofs).rows
+    """How many images the table has; reads no chunk, but each must be there: others allocate by it.
+
+    Raises:
+        DamagedStoreError: if the table cannot have that many.
+    """
+    layout = read_layout(root, lambda rows: table_arrays(rows)["digest"], proofs)
+    check_complete(root, layout)
+    return layout.rows
 
 
 def read_table(root: Path, proofs: Proofs | None) -> ImageTable:

@@ -6,7 +6,6 @@ whatever is installed, and what lies there can be compared with what we would wr
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +28,12 @@ TABLE_ROWS = 4096
 COHORT_ROWS = 65_536
 #: Codes of strata, formats and modes are int16.
 MOST_CODES = 32_767
+#: Numbers a vector: a chunk of the longest takes 1 GiB. Flattened tokens of a ViT are 150,000.
+MOST_DIM = 1 << 18
+#: Images a batch: far more than any device takes, too few to exhaust memory before it is tried.
+MOST_BATCH = 1 << 14
+#: Characters of a stratum's value: each row of a cohort in memory takes the longest one's.
+MOST_VALUE = 256
 #: Bytes that crc32c adds to a chunk.
 CHECKSUM = 4
 
@@ -73,7 +78,7 @@ class ArrayLayout:
     @property
     def chunks(self) -> int:
         """How many chunks the rows take."""
-        return math.ceil(self.rows / self.chunk_rows)
+        return -(-self.rows // self.chunk_rows)  # whole numbers only: a stranger's may be any size
 
     @property
     def chunk_size(self) -> int:
@@ -203,11 +208,16 @@ def check_name(what: str, name: str, taken: tuple[str, ...] = ()) -> None:
     Raises:
         UnusableNameError: says why.
     """
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    if not is_name(name):
         raise UnusableNameError(what, name, "cannot name a folder of a store")
     for other in taken:
         if other.casefold() == name.casefold():
             raise UnusableNameError(what, name, f"collides with {other!r}")
+
+
+def is_name(name: str) -> bool:
+    """Whether a name can be a folder of a store on every system, and leads nowhere else."""
+    return _NAME.fullmatch(name) is not None and not name.endswith(".")
 
 
 def is_data(key: str) -> bool:

@@ -15,7 +15,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.durable import clear_partial
 from embedcache.errors import EmbedcacheError, RowsDifferError, VectorsUnusableError
 from embedcache.provenance import Provenance
 from embedcache.store.chunks import Objects
@@ -31,7 +30,7 @@ from embedcache.store.feature_set import (
 from embedcache.store.layout import DOCUMENT, VECTOR_ROWS, done_array, feature_node, vectors_array
 from embedcache.store.locks import BEAT, Held, hold, table_lock
 from embedcache.store.manifest import close_node, open_node, proofs_of, read_manifest
-from embedcache.store.objects import Proof, Proofs, object_size
+from embedcache.store.objects import Proof, Proofs, clear_begun, object_size
 from embedcache.store.soundness import check_sound, close_leased, image_rows, sound_rows
 
 #: Seconds that a vector may wait: a kill loses what 30 seconds computed, looked at every `_TICK`.
@@ -85,7 +84,7 @@ class FeatureLease:
         with ExitStack() as stack:
             name = f"features-{self.feature_id}"
             self._held: Held = stack.enter_context(hold(self._path, name, self.name, 0))
-            clear_partial(self._path / self._node)
+            clear_begun(self._path, self._node)
             self._survey()
             self._stack = stack.pop_all()
         self._keeper.start()

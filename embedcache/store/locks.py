@@ -11,6 +11,7 @@ on writing when it wakes. One who was taken for dead finds another's id in the f
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -88,6 +89,7 @@ def hold(store: Path, name: str, what: str, patience: float) -> Iterator[Held]:
     folder = lock_folder(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _refuse_links(folder, folder / f"{name}.lock", folder / f"{name}.holder")
         lock = FileLock(folder / f"{name}.lock", thread_local=False)
         held = _acquire(lock, folder / f"{name}.holder", what, time.monotonic() + patience)
     except OSError as error:
@@ -98,6 +100,13 @@ def hold(store: Path, name: str, what: str, patience: float) -> Iterator[Held]:
         if _read(held.holder).get("id") == held.id:
             held.holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _refuse_links(*paths: Path) -> None:
+    # Whoever sends a store may send this folder with it; writing through a link would leave both.
+    for path in paths:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, f"{path.name} is a link")
 
 
 @contextmanager

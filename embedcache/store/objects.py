@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +13,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from embedcache.durable import sync_folder, write_file
-from embedcache.errors import DamagedStoreError, StoreAccessError
-from embedcache.store.layout import DOCUMENT, ArrayLayout
+from embedcache.durable import clear_partial, sync_folder, write_file
+from embedcache.errors import DamagedStoreError, DocumentTooLargeError, StoreAccessError
+from embedcache.store.layout import DOCUMENT, ArrayLayout, is_name
 
-#: Largest document read; a cohort of a million rows with 32,767 categories stays far below.
-MOST_DOCUMENT = 1 << 26
+#: Largest document: the list of a feature set of ten million images is 3 MB. Parsed, the worst JSON
+#: of this size takes half a gigabyte.
+MOST_DOCUMENT = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +68,36 @@ def object_size(root: Path, key: str) -> int | None:
         DamagedStoreError: if it, or a folder above it, is a link or anything but file and folders.
         StoreAccessError: if the system refuses.
     """
-    path = root
-    *folders, name = key.split("/")
     try:
-        for folder in folders:
-            path = path / folder
-            if not stat.S_ISDIR(path.lstat().st_mode):
-                raise DamagedStoreError(key, "a folder above it is a link or a file")
-        found = (path / name).lstat()
-    except (FileNotFoundError, NotADirectoryError):
+        if not has_folder(root, key.rpartition("/")[0]):
+            return None
+        found = (root / key).lstat()
+    except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreAccessError("read", key, reason_of(error)) from error
     if not stat.S_ISREG(found.st_mode):
         raise DamagedStoreError(key, "it is a link or a folder, not a regular file")
     return found.st_size
+
+
+def has_folder(root: Path, node: str) -> bool:
+    """Whether a folder of the store is there; never through a link, which might lead out of it.
+
+    Raises:
+        DamagedStoreError: if it, or a folder above it, is a link or a file.
+        OSError: if the system refuses.
+    """
+    path = str(root)
+    for folder in node.split("/") if node else ():
+        path = f"{path}{os.sep}{folder}"
+        try:
+            mode = os.lstat(path).st_mode  # pathlib takes as long again, for each chunk
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISDIR(mode):
+            raise DamagedStoreError(node, "it, or a folder above it, is a link or a file")
+    return True
 
 
 def reason_of(error: OSError) -> str:
@@ -152,38 +169,62 @@ def write_object(root: Path, key: str, data: bytes) -> Proof:
     """Replace an object; durable when this returns, with the folders above it.
 
     Raises:
+        DocumentTooLargeError: if no reader would take it.
+        DamagedStoreError: if a folder above it is a link.
         StoreAccessError: if the system refuses; the old object is then untouched.
     """
-    path = root / key
+    if key.endswith(DOCUMENT) and len(data) > MOST_DOCUMENT:
+        raise DocumentTooLargeError(key, len(data), MOST_DOCUMENT)
     try:
-        _make_folders(path.parent)
-        write_file(path, data)
+        _make_folders(root, key.rpartition("/")[0])
+        write_file(root / key, data)
     except OSError as error:
         raise StoreAccessError("write", key, reason_of(error)) from error
     return proof_of(data)
 
 
-def _make_folders(folder: Path) -> None:
-    missing = [folder, *folder.parents]
-    missing = [path for path in missing if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
+def _make_folders(root: Path, node: str) -> None:
+    if not root.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        sync_folder(root.parent)
+    if has_folder(root, node):
+        return
+    folder = root
+    for part in node.split("/"):
+        folder = folder / part
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            sync_folder(folder.parent)
 
 
 def remove_object(root: Path, key: str) -> None:
     """Delete an object durably.
 
     Raises:
+        DamagedStoreError: if a folder above it is a link.
         StoreAccessError: if the system refuses.
     """
     path = root / key
     try:
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
+        if has_folder(root, key.rpartition("/")[0]):
+            path.unlink(missing_ok=True)
             sync_folder(path.parent)
     except OSError as error:
         raise StoreAccessError("delete", key, reason_of(error)) from error
+
+
+def clear_begun(root: Path, node: str) -> None:
+    """Delete what killed writers had begun below a node; the caller holds the node's lock.
+
+    Raises:
+        DamagedStoreError: if the node's folder is a link.
+        StoreAccessError: if the system refuses.
+    """
+    try:
+        if has_folder(root, node):
+            clear_partial(root / node)
+    except OSError as error:
+        raise StoreAccessError("delete", f"unfinished files of {node}", reason_of(error)) from error
 
 
 def read_group(root: Path, node: str, proofs: Proofs | None = None) -> dict[str, Any]:
@@ -238,7 +279,9 @@ def _read_document(root: Path, key: str, proofs: Proofs | None) -> dict[str, Any
     if proofs is not None and proof_of(data) != proofs.get(key):
         raise DamagedStoreError(key, "it is not what the manifest says")
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
+        if b"\\ud" in data:  # half a surrogate pair is no text: this raises
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DamagedStoreError(key, "it is not valid JSON") from error
     if not isinstance(document, dict):
@@ -246,13 +289,34 @@ def _read_document(root: Path, key: str, proofs: Proofs | None) -> dict[str, Any
     return document
 
 
+def _refuse_number(name: str) -> float:
+    raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(digits)
+    return number
+
+
 def children(root: Path, node: str) -> tuple[str, ...]:
-    """Names of the groups right below a group, sorted; folders without a document are none."""
-    folder = root / node
-    if not folder.is_dir():
-        return ()
-    found = (path.name for path in folder.iterdir() if (path / DOCUMENT).is_file())
-    return tuple(sorted(found))
+    """Names of the groups right below a group, sorted; folders without a document are none.
+
+    Raises:
+        DamagedStoreError: if the group's folder is a link, or a name is none of this format.
+        StoreAccessError: if the system refuses.
+    """
+    try:
+        if not has_folder(root, node):
+            return ()
+        found = sorted(p.name for p in (root / node).iterdir() if (p / DOCUMENT).is_file())
+    except OSError as error:
+        raise StoreAccessError("list", node, reason_of(error)) from error
+    for name in found:
+        if not is_name(name):
+            raise DamagedStoreError(node, f"{name!a} is no name of a node")
+    return tuple(found)
 
 
 def files_below(root: Path, node: str = "") -> Iterator[str]:

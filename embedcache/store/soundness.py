@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.durable import clear_partial, sync_folder
+from embedcache.durable import sync_folder
 from embedcache.errors import (
     DamagedRowsError,
     DamagedStoreError,
@@ -31,7 +31,7 @@ from embedcache.store.image_table import read_rows
 from embedcache.store.layout import DOCUMENT, FEATURES, IMAGES, done_array
 from embedcache.store.locks import hold, table_lock
 from embedcache.store.manifest import close_node, drop_node, read_manifest, read_settled
-from embedcache.store.objects import Proofs, object_size, reason_of, remove_object
+from embedcache.store.objects import Proofs, clear_begun, object_size, reason_of, remove_object
 from embedcache.store.vectors import Vectors
 
 
@@ -49,7 +49,7 @@ def close_left_open(path: Path, node: str) -> None:
             stack.enter_context(hold(path, name, node, 0))
         except StoreBusyError:
             return
-        clear_partial(path / node)
+        clear_begun(path, node)
         close_leased(path, node)
 
 

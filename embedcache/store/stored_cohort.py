@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import DamagedStoreError, SchemaError, StratumTooFineError
+from embedcache.errors import (
+    DamagedStoreError,
+    SchemaError,
+    StratumTooFineError,
+    StratumValueTooLongError,
+    UnusableNameError,
+)
 from embedcache.schema import from_plain, plain
 from embedcache.store.chunks import Objects
 from embedcache.store.layout import (
     DOCUMENT,
     MOST_CODES,
+    MOST_VALUE,
     check_name,
     cohort_arrays,
     cohort_node,
@@ -94,14 +101,18 @@ def check_cohort(cohort: StoredCohort, others: tuple[str, ...]) -> None:
     Raises:
         UnusableNameError: for the cohort's name or a stratum's.
         StratumTooFineError: if a stratum has more values than codes.
+        StratumValueTooLongError: if one is free text.
     """
     check_name("cohort", cohort.name, tuple(name for name in others if name != cohort.name))
     strata = tuple(cohort.strata)
     for index, name in enumerate(strata):
-        check_name("stratum", name, ("row", "label", "patient", "zarr.json", *strata[:index]))
+        check_name("stratum", name, (*_TAKEN, *strata[:index]))
         values = len(np.unique(cohort.strata[name]))
         if values > MOST_CODES:
             raise StratumTooFineError(cohort.name, name, values, MOST_CODES)
+        longest = max((len(value) for value in cohort.strata[name].tolist()), default=0)
+        if longest > MOST_VALUE:
+            raise StratumValueTooLongError(cohort.name, name, longest, MOST_VALUE)
 
 
 def read_cohort(root: Path, name: str, images: int, proofs: Proofs | None) -> StoredCohort:
@@ -122,6 +133,7 @@ def read_cohort(root: Path, name: str, images: int, proofs: Proofs | None) -> St
     except SchemaError as error:
         raise DamagedStoreError(node, f"{error.path or 'its content'} {error.problem}") from error
     strata = tuple(about.categories)
+    _check_strata(node, about.categories)
     array = _read_arrays(root, name, strata, proofs)
     _check_codes(node, array["row"], -1, images, "row")
     _check_codes(node, array["label"], -1, len(about.classes), "label")
@@ -135,6 +147,17 @@ def read_cohort(root: Path, name: str, images: int, proofs: Proofs | None) -> St
         strata={s: np.array(about.categories[s], np.str_)[array[s]] for s in strata},
         **{field: getattr(about, field) for field in _PLAIN},
     )
+
+
+def _check_strata(node: str, categories: dict[str, tuple[str, ...]]) -> None:
+    """A stratum's name is a folder's, and its values take memory for every row."""
+    for index, name in enumerate(categories):
+        try:
+            check_name("stratum", name, (*_TAKEN, *tuple(categories)[:index]))
+        except UnusableNameError as error:
+            raise DamagedStoreError(node, f"the stratum {name!a} {error.problem}") from error
+        if max(map(len, categories[name]), default=0) > MOST_VALUE:
+            raise DamagedStoreError(node, f"the stratum {name} has a value of too many characters")
 
 
 def write_cohort(root: Path, cohort: StoredCohort) -> dict[str, Proof]:
@@ -160,6 +183,8 @@ def write_cohort(root: Path, cohort: StoredCohort) -> dict[str, Proof]:
     return {**written, **objects.written}
 
 
+#: Names that a stratum cannot have.
+_TAKEN = ("row", "label", "patient", DOCUMENT)
 #: What a cohort and its node's attributes have in common.
 _PLAIN = ("classes", "reader", "citation", "licence", "synthetic", "key_id", "unreadable")
 

@@ -120,12 +120,15 @@ def content_digest(vectors: Vectors, digest: NDArray[np.uint8], rows: NDArray[np
     order = rows[np.argsort(np.ascontiguousarray(digest[rows]).view("S32").ravel())]
     width = vectors.layout.width or 1
     dtype = np.dtype(vectors.layout.dtype).newbyteorder("<")
-    most = max(DIGEST_MEMORY // (width * dtype.itemsize), 1)
+    row_size = 32 + width * dtype.itemsize
+    most = max(DIGEST_MEMORY // row_size, 1)
     sha = hashlib.sha256()
     for start in range(0, len(order), most):
         part = order[start : start + most]
-        block = np.ascontiguousarray(vectors.read(part), dtype)
-        sha.update(np.hstack([digest[part], block.view(np.uint8)]).tobytes())
+        text = np.empty((len(part), row_size), np.uint8)
+        text[:, :32] = digest[part]
+        text[:, 32:] = vectors.read(part).astype(dtype, copy=False).view(np.uint8)
+        sha.update(text.data)
     return sha.hexdigest()
 
 

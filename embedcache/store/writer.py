@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.contract import Contract
-from embedcache.durable import PARTIAL, clear_partial, sync_folder
+from embedcache.durable import PARTIAL, sync_folder
 from embedcache.errors import (
     CohortDiffersError,
     DamagedStoreError,
@@ -26,7 +27,16 @@ from embedcache.store.image_table import (
     table_keys,
     write_table,
 )
-from embedcache.store.layout import COHORTS, DOCUMENT, FIXED, IMAGES, MANIFEST, cohort_node
+from embedcache.store.layout import (
+    COHORTS,
+    DOCUMENT,
+    FIXED,
+    IMAGES,
+    MANIFEST,
+    MOST_BATCH,
+    MOST_DIM,
+    cohort_node,
+)
 from embedcache.store.lease import FeatureLease
 from embedcache.store.locks import lock_folder, table_lock
 from embedcache.store.manifest import (
@@ -37,7 +47,7 @@ from embedcache.store.manifest import (
     open_node,
     read_manifest,
 )
-from embedcache.store.objects import object_size, reason_of, write_object
+from embedcache.store.objects import clear_begun, object_size, reason_of, write_object
 from embedcache.store.reader import check_format, open_store
 from embedcache.store.soundness import close_left_open
 from embedcache.store.stored_cohort import StoredCohort, check_cohort, read_cohort, write_cohort
@@ -62,7 +72,7 @@ def create_or_open_for_writing(path: Path) -> StoreWriter:
         if not (path / DOCUMENT).is_file():
             _create(path)
         for node in (MANIFEST, IMAGES):  # written under this lock alone
-            clear_partial(path / node)
+            clear_begun(path, node)
         _mend_table(path)
     return writer
 
@@ -110,7 +120,7 @@ class StoreWriter:
         Raises:
             CohortDiffersError: if the store's cohort of that name is plainly another one.
             UnusableNameError: if its name, or a stratum's, cannot be a node of the store.
-            StratumTooFineError: if a stratum has more values than codes.
+            StratumTooFineError, StratumValueTooLongError: if a stratum names no groups.
         """
         with table_lock(self.path):
             check_cohort(cohort, open_store(self.path).cohorts())
@@ -138,6 +148,8 @@ class StoreWriter:
         Raises:
             StoreBusyError: on entering, if another process writes this feature set.
         """
+        assert 1 <= contract.dim <= MOST_DIM, "readers refuse other vectors"
+        assert 1 <= batch <= MOST_BATCH, "readers refuse other batches"
         about = FeatureAttributes(
             contract=contract,
             name=name,
@@ -203,9 +215,17 @@ class StoreWriter:
 
 def _clear_stages(path: Path) -> None:
     """Remove what killed writers were preparing; needs the table's lock."""
-    pattern = f"{path.name}.*{PARTIAL}"
-    for stage in (*path.parent.glob(pattern), *lock_folder(path).glob(f"*{PARTIAL}")):
-        shutil.rmtree(stage)
+    # Only names as we make them: a folder beside the store may be anybody's.
+    begun = f".{'[0-9a-f]' * 8}{PARTIAL}"
+    stages = (
+        *path.parent.glob(f"{glob.escape(path.name)}{begun}"),
+        *lock_folder(path).glob(f"cohort{begun}"),
+    )
+    try:
+        for stage in stages:
+            shutil.rmtree(stage)
+    except OSError as error:
+        raise StoreAccessError("delete", "an unfinished folder", reason_of(error)) from error
 
 
 def _create(path: Path) -> None:
