@@ -35,7 +35,11 @@ class NetworkEncoder:
         citation: str,
         device: str,
     ) -> None:
-        self.module = module.to(device).eval().requires_grad_(requires_grad=False)
+        import torch
+
+        # Convolutions run on pixels side by side about a quarter faster; attention does not care.
+        module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self.module = module.eval().requires_grad_(requires_grad=False)
         self.name = name
         self.contract = contract
         self.licence = licence
@@ -57,7 +61,8 @@ class NetworkEncoder:
         autocast = _autocast(self.device, self.contract.precision)
         with torch.inference_mode(), reproducible(), autocast:
             pixels = torch.from_numpy(batch).to(self.device)
-            vector = self.module(normalise(pixels, self.contract.preprocessing))
+            picture = normalise(pixels, self.contract.preprocessing)
+            vector = self.module(picture.contiguous(memory_format=torch.channels_last))
         expected, found = (len(batch), self.contract.dim), tuple(vector.shape)
         if found != expected:
             raise EncoderOutputError(self.name, expected, found)

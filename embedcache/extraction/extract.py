@@ -16,6 +16,7 @@ from embedcache.cohorts.reference import read_cohort
 from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.errors import CohortTwiceError
 from embedcache.executor import cores
+from embedcache.extraction.memory import keep_freed_memory
 from embedcache.extraction.stream import Lane, Wanted, run_pass
 from embedcache.extraction.survey import Survey, survey
 from embedcache.images.source import ImageFile
@@ -241,6 +242,7 @@ def _lane(
     from embedcache.encoders.device import device_name, pick_device
 
     device = pick_device(settings.device)
+    keep_freed_memory()
     lease.start_run(provenance(device_name(device)))
     return Lane(encoder.build(device), lease, missing)
 
