@@ -308,6 +308,20 @@ def test_folders_that_cannot_be_paired_are_refused(
         compare([tmp_path / "a", tmp_path / "a"])
 
 
+def test_folders_whose_folds_differ_are_refused(
+    simulate: Simulate, write_table: Write, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        table = write_table(simulate(encoders=(name,)), name=f"{name}.csv")
+        evaluate_table(table, tmp_path / name)
+    record = tmp_path / "b" / "protocol.json"
+    text = record.read_text()
+    assert '"folds_sha256": ""' in text
+    record.write_text(text.replace('"folds_sha256": ""', f'"folds_sha256": "{"0" * 64}"'))
+    with pytest.raises(DifferentFoldsError, match="folds"):
+        compare([tmp_path / "a", tmp_path / "b"])
+
+
 def test_an_unknown_metric_is_refused_with_those_that_exist(
     simulate: Simulate, write_table: Write, tmp_path: Path
 ) -> None:
