@@ -22,6 +22,11 @@ from embedcache.probing.judged import (
     leave_out_repeats,
     readable_rows,
 )
+from embedcache.probing.near_duplicates import (
+    NearDuplicate,
+    find_near_duplicates,
+    near_duplicate_note,
+)
 from embedcache.protocol.audit import LEAKS, external_leaks
 from embedcache.protocol.classes import check_merges, class_list, label_map, present_classes
 from embedcache.protocol.clusters import Links
@@ -44,6 +49,7 @@ class Prepared:
         external: each external cohort's, in the protocol's order.
         encoders: feature sets by the encoder's reference, `NAME`, or `NAME#ID` where the store
             has several of that name.
+        near_duplicates: pairs of images under different patients that look alike.
         notes: what a person should know, one sentence each.
     """
 
@@ -52,6 +58,7 @@ class Prepared:
     train: Judged
     external: tuple[Judged, ...]
     encoders: dict[str, FeatureSet]
+    near_duplicates: tuple[NearDuplicate, ...]
     notes: tuple[str, ...]
 
 
@@ -98,6 +105,9 @@ def prepare(
         judge(rows, label_of, protocol.links) for rows, label_of in zip(cohorts, maps, strict=True)
     )
     folds = _draw(train, classes, protocol)
+    alike = find_near_duplicates(store, (train, *external))
+    if alike:
+        notes.append(near_duplicate_note(alike))
     record = Record(
         protocol=protocol,
         classes=classes,
@@ -111,6 +121,7 @@ def prepare(
         train=train,
         external=tuple(external),
         encoders=chosen,
+        near_duplicates=alike,
         notes=tuple(notes),
     )
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from embedcache import registry
 from embedcache.errors import OtherUnitsError
 from embedcache.executor import cores, run_units
+from embedcache.probing.near_duplicates import FILE as NEAR_DUPLICATES
+from embedcache.probing.near_duplicates import write_near_duplicates
 from embedcache.probing.prepare import Prepared, prepare, references
 from embedcache.probing.units import Outcome, Unit, do_units, is_done, units_of
 from embedcache.progress import Progress, Silent
@@ -64,6 +66,7 @@ def probe(
     encoders: Sequence[str] = (),
     estimator: str = "linear-probe",
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Probed:
     """Fit probes over patient-cluster folds and predict every cohort of the protocol.
@@ -78,6 +81,7 @@ def probe(
         encoders: references; none: every encoder that has seen all images.
         estimator: how to learn.
         workers: processes; None: as many as pay.
+        scheduler: where Dask fits instead, `ADDRESS` or `local:N`; its workers see the same disk.
         progress: hears of stages and notes.
 
     Raises:
@@ -90,10 +94,8 @@ def probe(
     plan = plan_probe(store, protocol, out=out, encoders=encoders, estimator=estimator)
     for note in plan.prepared.notes:
         progress.note(note)
-    write_record(ResultsFolder(out), plan.prepared.record)
-    if not ResultsFolder(out).folds_file.is_file():
-        write_folds(ResultsFolder(out), plan.prepared.folds)
-    outcomes = _run(plan, estimator, workers, progress)
+    settle(ResultsFolder(out), plan.prepared)
+    outcomes = _run(plan, estimator, workers, scheduler, progress)
     notes = (*_summary(plan), *_gathered(outcomes))
     for note in notes:
         progress.note(note)
@@ -117,10 +119,7 @@ def plan_probe(
     registry.load("estimators", estimator)
     opened = open_store(store) if isinstance(store, Path) else store
     folder = ResultsFolder(out)
-    earlier = _earlier_encoders(opened, folder)
-    prepared = prepare(opened, protocol, encoders, earlier)
-    if folder.protocol_file.is_file():
-        write_record(folder, prepared.record)  # a folder that has one is only compared
+    prepared = prepare_beside(opened, protocol, encoders, folder)
     units = tuple(
         unit
         for encoder in prepared.encoders
@@ -128,6 +127,30 @@ def plan_probe(
     )
     missing = tuple(unit for unit in units if not is_done(unit))
     return Plan(prepared=prepared, units=units, missing=missing, found=len(units) - len(missing))
+
+
+def prepare_beside(
+    store: FeatureStore, protocol: Protocol, encoders: Sequence[str], folder: ResultsFolder
+) -> Prepared:
+    """Prepare what is to stand beside a folder's predictions; writes nothing.
+
+    Raises:
+        ProtocolDiffersError: if the folder was made under another protocol.
+        BadInputError: as `prepare`.
+    """
+    prepared = prepare(store, protocol, encoders, _earlier_encoders(store, folder))
+    if folder.protocol_file.is_file():
+        write_record(folder, prepared.record)  # a folder that has one is only compared
+    return prepared
+
+
+def settle(folder: ResultsFolder, prepared: Prepared) -> None:
+    """Write what all units of a folder rest on: protocol, folds, near-duplicates."""
+    write_record(folder, prepared.record)
+    if not folder.folds_file.is_file():
+        write_folds(folder, prepared.folds)
+    if prepared.near_duplicates:
+        write_near_duplicates(folder.path / NEAR_DUPLICATES, prepared.near_duplicates)
 
 
 def _earlier_encoders(store: FeatureStore, folder: ResultsFolder) -> tuple[str, ...]:
@@ -150,7 +173,9 @@ def _checked(folder: ResultsFolder, units: tuple[Unit, ...]) -> tuple[Unit, ...]
     return units
 
 
-def _run(plan: Plan, estimator: str, workers: int | None, progress: Progress) -> list[Outcome]:
+def _run(
+    plan: Plan, estimator: str, workers: int | None, scheduler: str | None, progress: Progress
+) -> list[Outcome]:
     if not plan.missing:
         return []
     unfinished = {unit.encoder for unit in plan.missing}
@@ -162,7 +187,7 @@ def _run(plan: Plan, estimator: str, workers: int | None, progress: Progress) ->
     number = workers or _worthwhile_workers(batches)
     outcomes: list[Outcome] = []
     with progress.stage(f"fitting {estimator}", len(plan.missing), "models") as stage:
-        for written in run_units(do_units, batches, workers=number):
+        for written in run_units(do_units, batches, workers=number, scheduler=scheduler):
             stage.advance(len(written))
             outcomes += written
     return outcomes

@@ -83,27 +83,20 @@ def units_of(
     store: FeatureStore, prepared: Prepared, estimator: str, encoder: str, results: Path
 ) -> tuple[Unit, ...]:
     """List an encoder's units: each outer fold, then the refit. Reads and hashes its features."""
-    features = prepared.encoders[encoder]
-    cohorts = (prepared.train, *prepared.external)
     decides = {
-        "protocol": prepared.record.protocol,
-        "classes": prepared.record.classes,
-        "folds": prepared.record.folds_sha256,
-        "cohorts": {judged.name: judged.record.sha256 for judged in cohorts},
+        **decided_by(store, prepared, encoder),
         "arm": estimator,
         "code": registry.load("estimators", estimator).version,
-        "feature_id": features.id,
-        "vectors": {judged.name: _sha256(store, features.id, judged.row) for judged in cohorts},
     }
     fold = prepared.folds.fold[:, 0]
     return tuple(
         Unit(
             name=unit_name({**decides, "fold": tested}),
-            store=store.path,
-            results=results,
+            store=store.path.absolute(),  # a worker may stand in another folder
+            results=results.absolute(),
             estimator=estimator,
             encoder=encoder,
-            features=features,
+            features=prepared.encoders[encoder],
             fold=tested,
             tested=fold == tested,
             train=prepared.train,
@@ -113,6 +106,20 @@ def units_of(
         )
         for tested in (*range(int(fold.max()) + 1), REFIT)
     )
+
+
+def decided_by(store: FeatureStore, prepared: Prepared, encoder: str) -> dict[str, object]:
+    """What decides any unit of an encoder, beside how it learns. Reads and hashes its features."""
+    feature_id = prepared.encoders[encoder].id
+    cohorts = (prepared.train, *prepared.external)
+    return {
+        "protocol": prepared.record.protocol,
+        "classes": prepared.record.classes,
+        "folds": prepared.record.folds_sha256,
+        "cohorts": {judged.name: judged.record.sha256 for judged in cohorts},
+        "feature_id": feature_id,
+        "vectors": {judged.name: _sha256(store, feature_id, judged.row) for judged in cohorts},
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,7 +197,9 @@ def _predict(
     x = store.features(unit.features.id, judged.row[which])
     probability = fitted.probabilities(x)
     return Predictions(
-        maker=_maker(unit, fitted),
+        maker=made_by(
+            unit.features, encoder=unit.encoder, arm=unit.estimator, settings=fitted.settings
+        ),
         cohort=judged.name,
         classes=unit.classes,
         image=judged.image[which],
@@ -203,17 +212,17 @@ def _predict(
     )
 
 
-def _maker(unit: Unit, fitted: Fitted) -> Maker:
-    runs = unit.features.runs
+def made_by(features: FeatureSet, *, encoder: str, arm: str, settings: dict[str, float]) -> Maker:
+    """What predictions from a feature set say of their origin."""
     return Maker(
-        encoder=unit.encoder,
-        arm=unit.estimator,
-        feature_id=unit.features.id,
-        contract=unit.features.contract,
-        licence=unit.features.licence,
-        citation=unit.features.citation,
-        extraction=runs[-1].provenance if runs else None,
-        settings=fitted.settings,
+        encoder=encoder,
+        arm=arm,
+        feature_id=features.id,
+        contract=features.contract,
+        licence=features.licence,
+        citation=features.citation,
+        extraction=features.runs[-1].provenance if features.runs else None,
+        settings=settings,
     )
 
 
