@@ -148,6 +148,11 @@ def _arithmetic(ref: EncoderRef, spec: ArithmeticSpec) -> ResolvedEncoder:
     notes = tuple(
         f"{spec.name} has no network, so @{variant} changes nothing" for variant in ref.variants
     )
+    return resolved(spec, notes)
+
+
+def resolved(spec: ArithmeticSpec, notes: tuple[str, ...] = ()) -> ResolvedEncoder:
+    """An encoder without weights, registered or not: nothing about it is left to find."""
     contract = Contract(
         architecture=spec.architecture,
         code=spec.code,

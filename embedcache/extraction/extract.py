@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.cohorts.cohort import Cohort
-from embedcache.cohorts.reference import read_cohort
-from embedcache.encoders.resolve import ResolvedEncoder, resolve
-from embedcache.errors import CohortTwiceError
+from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.executor import cores
+from embedcache.extraction.asked import read_all, resolve_all
 from embedcache.extraction.memory import keep_freed_memory
 from embedcache.extraction.stream import Lane, Wanted, run_pass
 from embedcache.extraction.survey import Survey, survey
@@ -122,12 +121,8 @@ def extract(
     """
     progress = progress or Silent()
     settings = _Settings(device=device, batch=batch, workers=workers or cores())
-    resolved = _distinct([resolve(e) if isinstance(e, str) else e for e in encoders])
-    for encoder in resolved:
-        for note in encoder.notes:
-            progress.note(f"{encoder.name}: {note}")
-    read = [read_cohort(cohort) if isinstance(cohort, str) else cohort for cohort in cohorts]
-    _refuse_one_name_twice(read)
+    resolved = resolve_all(encoders, progress)
+    read = read_all(cohorts)
     key = owner_key()
     surveys = [survey(cohort, settings.workers, progress) for cohort in read]
     writer = create_or_open_for_writing(store)
@@ -140,18 +135,6 @@ def extract(
         failures=tuple(_failures(surveys, rows, failed)),
         two_labels=tuple(_two_labels(surveys)),
     )
-
-
-def _distinct(encoders: list[ResolvedEncoder]) -> list[ResolvedEncoder]:
-    """Ask once for a feature that is asked for twice."""
-    return list({encoder.contract.feature_id: encoder for encoder in encoders}.values())
-
-
-def _refuse_one_name_twice(cohorts: list[Cohort]) -> None:
-    names = [cohort.name for cohort in cohorts]
-    twice = tuple(sorted({name for name in names if names.count(name) > 1}))
-    if twice:
-        raise CohortTwiceError(twice[0])
 
 
 def _register(writer: StoreWriter, found: Survey, key: OwnerKey) -> NDArray[np.int64]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedcache.cohorts.cohort import Cohort
-from embedcache.cohorts.reference import read_cohort
 from embedcache.encoders.device import pick_device
-from embedcache.encoders.resolve import ResolvedEncoder, resolve
+from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.errors import ImageUnreadableError
 from embedcache.executor import cores
+from embedcache.extraction.asked import read_all, resolve_all
 from embedcache.extraction.extract import BATCH
 from embedcache.extraction.survey import Survey, survey
 from embedcache.images.decode import decode
@@ -61,9 +61,8 @@ def plan(
 ) -> tuple[PlannedEncoder, ...]:
     """Say what `extract` with the same arguments would do; see there for them and for errors."""
     progress = progress or Silent()
-    resolved = [resolve(e) if isinstance(e, str) else e for e in encoders]
-    read = [read_cohort(cohort) if isinstance(cohort, str) else cohort for cohort in cohorts]
-    surveys = [survey(cohort, workers or cores(), progress) for cohort in read]
+    resolved = resolve_all(encoders, progress)
+    surveys = [survey(cohort, workers or cores(), progress) for cohort in read_all(cohorts)]
     there = open_store(store) if store.exists() else None
     images = _distinct(surveys)
     return tuple(

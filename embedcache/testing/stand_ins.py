@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.contract import NO_WEIGHTS, Contract, Preprocessing
-from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.contract import Preprocessing
+from embedcache.encoders.resolve import ResolvedEncoder, resolved
 from embedcache.encoders.spec import ArithmeticSpec
 
 SIDE = 16
@@ -46,23 +46,7 @@ def paced(seconds: float, log: Path | None = None, name: str = "paced") -> Resol
         pooling="flatten",
         compute=compute,
     )
-    contract = Contract(
-        architecture=spec.architecture,
-        code=spec.code,
-        weights=NO_WEIGHTS,
-        preprocessing=spec.preprocessing,
-        pooling=spec.pooling,
-        dim=spec.dim,
-    )
-    return ResolvedEncoder(
-        name=name,
-        contract=contract,
-        spec=spec,
-        file=None,
-        licence=spec.licence,
-        citation=spec.citation,
-        notes=(),
-    )
+    return resolved(spec)
 
 
 def _append(log: Path, line: str) -> None:
