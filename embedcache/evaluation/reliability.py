@@ -30,7 +30,7 @@ def reliability_rows(evaluand: Evaluand) -> Iterator[ReliabilityRow]:
         right = bins.right[inside]
         _, own = np.unique(cluster[inside], return_inverse=True)
         counts = np.zeros((int(own.max()) + 1, 1, 2))
-        np.add.at(counts, (own, 0, (~right).astype(np.int64)), 1)
+        counts[:, 0] = np.column_stack([np.bincount(own, right), np.bincount(own, ~right)])
         left = leave_counts_out(accuracy.METRIC, counts)
         whole = Clusters(site=np.zeros(len(counts), np.int64), sites=("",))
         interval = jackknife(left, whole, scale="logit", degrees="clusters")

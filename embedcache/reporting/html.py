@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from embedcache.reporting import checks, figures, matrices, methods, numbers, tables
+from embedcache.reporting import checks, figures, gaps, matrices, methods, numbers, tables
 from embedcache.reporting.evidence import (
     PRIMARY,
     Evidence,
@@ -68,6 +68,7 @@ def _environment() -> Environment:
             "interval",
             "p_value",
             "points",
+            "rank",
             "signed",
             "tick_label",
         )
@@ -111,6 +112,8 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
         "failures": {c.name: checks.failures(c) for c in evidence.record.cohorts},
         "boards": [(board, _board_axis(board)) for board in boards],
         "ranked": not is_synthetic(evidence) and not all(map(is_random, evidence.makers)),
+        "gaps": [(c, found) for c in abroad if (found := gaps.gaps(evidence, c, makers))],
+        "gap_metrics": gaps.GAP_METRICS,
         "by_site": any(entry.worst for board in boards for entry in board.entries),
         "metric_name": numbers.title(PRIMARY),
         "forests": [(item, _forest_axis(evidence, item)) for item in forests if item is not None],

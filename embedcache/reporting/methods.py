@@ -102,12 +102,19 @@ def _statistics(evidence: Evidence) -> str:
         "site."
     )
     pairs = [row for row in evidence.comparisons if row.kind == "pair"]
-    if not pairs:
-        return text
-    return (
-        f"{text} Encoders were compared on the same images by paired differences and a two-sided "
-        f"cluster-swap permutation test (p {adjustment(pairs)})."
-    )
+    if pairs:
+        text += (
+            " Encoders were compared on the same images by paired differences and a two-sided "
+            f"cluster-swap permutation test (p {adjustment(pairs)})."
+        )
+    if any(row.kind == "rank" for row in evidence.comparisons):
+        text += " An encoder may be best where none of its arm is significantly better."
+    if any(row.kind == "gap" for row in evidence.comparisons):
+        text += (
+            " The cost of moving is the difference of out-of-fold and external values of the same "
+            "fold models on shared classes; the variances of the two cohorts were added."
+        )
+    return text
 
 
 def _software(evidence: Evidence) -> str:

@@ -72,6 +72,15 @@ def difference_interval(row: ComparisonRow) -> str:
     return f"{signed(row.low)} to {signed(row.high)}"
 
 
+def rank(row: ComparisonRow | None) -> str:
+    """Write a rank interval, `1` or `2–4`; a dash for none."""
+    if row is None or row.rank_low is None:
+        return NONE
+    if row.rank_low == row.rank_high:
+        return str(row.rank_low)
+    return f"{row.rank_low}{NONE}{row.rank_high}"
+
+
 def adjusted_p(row: ComparisonRow) -> float | None:
     """Take the p-value that counts: adjusted for the number of pairs where that was done."""
     return next((p for p in (row.p_max_t, row.p_holm, row.p) if p is not None), None)

@@ -12,8 +12,10 @@ from embedcache.reporting.evidence import (
     home_and_abroad,
     is_floor,
     is_random,
+    is_synthetic,
     who,
 )
+from embedcache.reporting.gaps import change_of, opposite
 from embedcache.reporting.matrices import too_few
 from embedcache.results.record import CohortRecord, Maker
 from embedcache.results.tables import ComparisonRow, MetricRow
@@ -30,6 +32,9 @@ class Entry:
         worst: the site with the lowest value, of the external cohort where there is one.
         floor: whether this is the `pixels` floor.
         random: whether nobody trained the encoder.
+        rank: among its arm, on the external cohort where there is one; None for the floor, for
+            an untrained encoder, and where there is nothing to rank.
+        change: external minus in-domain value on the classes that both cohorts have.
     """
 
     maker: Maker
@@ -38,12 +43,13 @@ class Entry:
     worst: MetricRow | None
     floor: bool
     random: bool
+    rank: ComparisonRow | None
+    change: ComparisonRow | None
 
     @property
-    def gap(self) -> float | None:
-        """In-domain minus external value; None where one is missing."""
-        home, abroad = _value(self.home), _value(self.abroad)
-        return None if home is None or abroad is None else home - abroad
+    def may_be_best(self) -> bool:
+        """Whether nobody in its arm is significantly better."""
+        return self.rank is not None and self.rank.may_be_best is True
 
     @property
     def order(self) -> float:
@@ -97,6 +103,7 @@ def leaderboards(evidence: Evidence, rows: Rows) -> tuple[Leaderboard, ...]:
 def _leaderboard(
     evidence: Evidence, rows: Rows, home: CohortRecord | None, abroad: CohortRecord | None
 ) -> Leaderboard:
+    at = abroad or home
     entries = [
         Entry(
             maker=maker,
@@ -105,11 +112,32 @@ def _leaderboard(
             worst=worst_site(rows, who(maker), abroad or home),
             floor=is_floor(maker),
             random=is_random(maker),
+            rank=None if _unranked(evidence, maker) else rank_of(evidence, who(maker), at),
+            change=None if abroad is None else change_of(evidence, who(maker), abroad),
         )
         for maker in evidence.makers
     ]
     ranked = sorted(entries, key=lambda entry: -entry.order)
     return Leaderboard(home=home, abroad=abroad, entries=tuple(ranked))
+
+
+def _unranked(evidence: Evidence, maker: Maker) -> bool:
+    return is_floor(maker) or is_random(maker) or is_synthetic(evidence)
+
+
+def rank_of(evidence: Evidence, name: Who, cohort: CohortRecord | None) -> ComparisonRow | None:
+    """Find an encoder's rank interval among its arm on a cohort."""
+    if cohort is None:
+        return None
+    return next(
+        (
+            row
+            for row in evidence.comparisons
+            if row.kind == "rank" and row.metric == PRIMARY and row.level == "image"
+            if (row.arm, row.encoder) == name and row.cohort == cohort.name
+        ),
+        None,
+    )
 
 
 def _headline(rows: Rows, name: Who, cohort: CohortRecord | None) -> MetricRow | None:
@@ -182,12 +210,9 @@ def from_leader(pair: ComparisonRow, leader: Who) -> ComparisonRow | None:
 def turned(pair: ComparisonRow) -> ComparisonRow:
     """Swap the two sides of a comparison; p-values are two-sided and stay."""
     return replace(
-        pair,
+        opposite(pair),
         arm=pair.other_arm,
         other_arm=pair.arm,
         encoder=pair.other,
         other=pair.encoder,
-        value=None if pair.value is None else -pair.value,
-        low=None if pair.high is None else -pair.high,
-        high=None if pair.low is None else -pair.low,
     )

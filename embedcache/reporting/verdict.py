@@ -1,7 +1,8 @@
 """The two sentences that people read first, and what they may claim.
 
-An encoder leads only where the adjusted p of its paired difference is below .05; a difference that
-is not shown is never called equality. Drawn images and untrained weights are never ranked.
+An encoder leads alone only where no other may be best: within an arm by the rank intervals, across
+arms where the adjusted p of the paired difference is below .05. A difference that is not shown is
+never called equality. Drawn images and untrained weights are never ranked.
 """
 
 from __future__ import annotations
@@ -20,8 +21,16 @@ from embedcache.reporting.evidence import (
     is_synthetic,
     who,
 )
+from embedcache.reporting.gaps import change_of, opposite
 from embedcache.reporting.numbers import adjusted_p, count, interval, joined, points, signed, title
-from embedcache.reporting.tables import from_leader, leader_of, pairs_of, turned, worst_site
+from embedcache.reporting.tables import (
+    from_leader,
+    leader_of,
+    pairs_of,
+    rank_of,
+    turned,
+    worst_site,
+)
 from embedcache.results.record import CohortRecord
 from embedcache.results.tables import ComparisonRow, MetricRow
 
@@ -42,7 +51,7 @@ class Standing:
         place: `at home`, `abroad`, `on NAME`.
         leader: highest value among trained encoders.
         row: its value.
-        undecided: encoders whose difference from the leader is not shown.
+        undecided: other encoders that may be best.
         next: the leader minus the nearest encoder that it beats; None if it beats none.
         floor: the leader minus the `pixels` floor; None where there is no such comparison.
     """
@@ -80,7 +89,7 @@ def verdict(evidence: Evidence, rows: Rows) -> tuple[str, ...]:
         first = _alone(names, standings)
     else:
         first = "; ".join(_clause(names, found, len(trained)) for found in standings)
-    second = [_moved(evidence, rows, trained), _weakest(names, rows, standings[-1])]
+    second = [_moved(evidence, trained), _weakest(names, rows, standings[-1])]
     return tuple(_sentence(text) for text in (first, "; ".join(filter(None, second))) if text)
 
 
@@ -103,8 +112,12 @@ def standing(
         return None
     pairs = [from_leader(pair, leader) for pair in pairs_of(evidence, rows, cohort)]
     known = {(row.arm, row.encoder): row for row in pairs if row is not None}
-    undecided = tuple(name for name in trained if name != leader and not _shown(known.get(name)))
-    beaten = [turned(known[name]) for name in trained if name in known and name not in undecided]
+    undecided = tuple(
+        name
+        for name in trained
+        if name != leader and _may_be_best(evidence, name, leader, cohort, known.get(name))
+    )
+    beaten = [turned(known[name]) for name in trained if _shown(known.get(name))]
     floors = [who(maker) for maker in evidence.makers if is_floor(maker)]
     return Standing(
         cohort=cohort,
@@ -115,6 +128,14 @@ def standing(
         next=min(beaten, key=lambda row: row.value or 0.0, default=None),
         floor=next((turned(known[name]) for name in floors if name in known), None),
     )
+
+
+def _may_be_best(
+    evidence: Evidence, name: Who, leader: Who, cohort: CohortRecord, pair: ComparisonRow | None
+) -> bool:
+    """Whether an encoder may be best: by its rank in the leader's arm, else by their pair alone."""
+    rank = rank_of(evidence, name, cohort) if name[0] == leader[0] else None
+    return not _shown(pair) if rank is None else rank.may_be_best is True
 
 
 def _shown(row: ComparisonRow | None) -> bool:
@@ -167,26 +188,24 @@ def _difference(row: ComparisonRow) -> str:
     return f"{points(row.value)} points ({points(row.low)} to {points(row.high)})"
 
 
-def _moved(evidence: Evidence, rows: Rows, trained: tuple[Who, ...]) -> str:
-    home, abroad = home_and_abroad(evidence)
+def _moved(evidence: Evidence, trained: tuple[Who, ...]) -> str:
+    _, abroad = home_and_abroad(evidence)
     changes = [
-        (outside.value - inside.value, name, cohort)
+        (found.value, name, cohort, found)
         for cohort in abroad
         for name in trained
-        if home is not None
-        if (inside := rows.get((*name, home.name, PRIMARY, "", ""))) is not None
-        if (outside := rows.get((*name, cohort.name, PRIMARY, "", ""))) is not None
-        if inside.value is not None and outside.value is not None
+        if (found := change_of(evidence, name, cohort)) is not None and found.value is not None
     ]
     if not changes:
         return ""
-    change, name, cohort = min(changes, key=lambda item: item[0])
+    change, name, cohort, row = min(changes, key=lambda item: item[0])
     where = "abroad" if len(abroad) == 1 else f"to {cohort.name}"
-    if len(trained) == 1:
-        return f"moved {where} it {'loses' if change < 0 else 'gains'} {points(abs(change))} points"
-    if change >= 0:
+    if change >= 0 and len(trained) > 1:
         return f"moved {where} none loses; {called(evidence)[name]} gains least, {signed(change)}"
-    return f"moved {where}, {called(evidence)[name]} loses most, {points(-change)} points"
+    size = _difference(row if change >= 0 else opposite(row))
+    if len(trained) == 1:
+        return f"moved {where} it {'loses' if change < 0 else 'gains'} {size}"
+    return f"moved {where}, {called(evidence)[name]} loses most, {size}"
 
 
 def _weakest(names: dict[Who, str], rows: Rows, found: Standing) -> str:

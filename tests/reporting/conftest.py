@@ -167,6 +167,53 @@ def _pairs(
     ]
 
 
+def _ranks(
+    values: Mapping[str, tuple[float, float]],
+    places: Sequence[str],
+    p: Mapping[frozenset[str], float],
+) -> list[ComparisonRow]:
+    """Each encoder's rank: how many are better, or worse, with p below .05."""
+    rows = []
+    for place in places if len(values) > 1 else ():
+        level = {name: both[place != "home"] for name, both in values.items()}
+        for name in sorted(values):
+            told = [o for o in values if p.get(frozenset((name, o, place)), 0.001) < 0.05]
+            better = sum(level[o] > level[name] for o in told if o != name)
+            worse = sum(level[o] < level[name] for o in told if o != name)
+            rows.append(
+                replace(
+                    pair(name, "", place, level[name], 0.5),
+                    kind="rank",
+                    p=None,
+                    p_holm=None,
+                    low=None,
+                    high=None,
+                    rank_low=1 + better,
+                    rank_high=len(values) - worse,
+                    may_be_best=not better,
+                    p_best=0.5,
+                )
+            )
+    return rows
+
+
+def _gaps(values: Mapping[str, tuple[float, float]], abroad: Sequence[str]) -> list[ComparisonRow]:
+    """Home minus abroad; balanced accuracy loses a point less, reweighted macro-F1 two."""
+    metrics = {"balanced-accuracy": 0.01, "macro-f1": 0.0, "macro-f1-reweighted": 0.02}
+    return [
+        replace(
+            pair(name, "", place, home - away - less, 0.5),
+            kind="gap",
+            metric=metric_,
+            p=None,
+            p_holm=None,
+        )
+        for place in abroad
+        for name, (home, away) in sorted(values.items())
+        for metric_, less in metrics.items()
+    ]
+
+
 @pytest.fixture(scope="session")
 def study() -> Study:
     """Build evidence: three encoders and the floor, at home and abroad, unless told otherwise.
@@ -198,7 +245,11 @@ def study() -> Study:
             ),
             makers=tuple(makers),
             metrics=tuple(_metrics(values, places, sites)),
-            comparisons=tuple(_pairs(values, places, p)),
+            comparisons=(
+                *_pairs(values, places, p),
+                *_ranks(values, places, p),
+                *_gaps(values, abroad),
+            ),
             confusions=tuple(
                 confusion(name, place, patients) for name in sorted(values) for place in places
             ),

@@ -63,6 +63,46 @@ def test_the_page_shows_the_metrics_to_a_tenth_of_a_point(study, parsed) -> None
     assert "93.0 91.0 to 95.0 71.0 69.0 to 73.0 \N{MINUS SIGN}22.0" in page.text
 
 
+def test_ranks_abroad_stand_in_the_leaderboard_and_who_may_be_best_is_shaded(study, parsed) -> None:
+    undecided = {frozenset({"first", "third", "abroad"}): 0.2}
+    page = parsed(render(study(p=undecided)))
+    shaded = page.all("tr", class_="best")
+    assert [row["data-abroad"] for row in shaded] == ["0.71", "0.66"]
+    # .71, .66 and .65 abroad, of which the first two are not told apart; the floor has no rank.
+    assert "1\N{EN DASH}2 first" in page.text
+    assert "1\N{EN DASH}2 third" in page.text
+    assert "3 second" in page.text
+    assert "\N{EN DASH} pixels" in page.text
+    assert "Rank on abroad:" in page.text
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"changes": {"home": {"synthetic": True}}},
+        {"weights": dict.fromkeys(("first", "second", "third"), "random:0")},
+        {"values": {"only": (0.9, 0.8)}},
+    ],
+    ids=["drawn", "untrained", "alone"],
+)
+def test_nobody_is_ranked_where_there_is_nothing_to_rank(given, study, parsed) -> None:
+    page = parsed(render(study(**given)))
+    assert not page.all("tr", class_="best")
+    assert not page.all("td", class_="rank")
+
+
+def test_what_moving_costs_is_led_by_balanced_accuracy(study, parsed) -> None:
+    page = parsed(render(study()))
+    minus = "\N{MINUS SIGN}"
+    # first: .93 and .71; balanced accuracy loses a point less, reweighted macro-F1 two.
+    assert (
+        f"home → abroad Encoder balanced accuracy macro-F1 macro-F1 at in-domain shares "
+        f"Best minus worst site first {minus}21.0 {minus}23.0 to {minus}19.0 "
+        f"{minus}22.0 {minus}24.0 to {minus}20.0 {minus}20.0 {minus}22.0 to {minus}18.0"
+    ) in page.text
+    assert not [t for t, a in parsed(render(study(abroad=()))).tags if a.get("id") == "gap"]
+
+
 def test_hostile_names_stay_text(study, parsed) -> None:
     evidence = study(values={HOSTILE: (0.9, 0.7), "pixels": (0.6, 0.4)}, abroad=())
     record = evidence.record
