@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.progress import Stage
-from embedcache.store.feature_set import FeatureSet, Run
+from embedcache.store.feature_set import FeatureAttributes, FeatureSet, Run
 from embedcache.store.image_table import ImageTable
 from embedcache.store.layout import VECTOR_ROWS
 from embedcache.store.lease import FeatureLease
@@ -63,7 +63,7 @@ def moved_run(run: Run, there: NDArray[np.int64]) -> Run:
     return replace(run, failed={reason: rows for reason, rows in failed.items() if rows})
 
 
-def lease_like(writer: StoreWriter, one: FeatureSet) -> FeatureLease:
+def lease_like(writer: StoreWriter, one: FeatureSet | FeatureAttributes) -> FeatureLease:
     """The lease of a feature set that says of itself what this one does."""
     return writer.lease(
         one.contract,

@@ -24,6 +24,7 @@ from embedcache.store.manifest import close_node, open_node, read_manifest
 from embedcache.store.objects import Proof, Proofs, files_below, object_size, remove_object
 from embedcache.store.reader import FeatureStore, open_store
 from embedcache.store.soundness import close_leased, remove_feature_set
+from embedcache.store.writer import create_or_open_for_writing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +89,7 @@ def collect_garbage(path: Path, progress: Progress | None = None) -> Garbage:
         for one in sets:
             _collect(path, one)
             stage.advance()
+    create_or_open_for_writing(path).seal()  # a set that a killed collection had begun to remove
     return garbage
 
 
