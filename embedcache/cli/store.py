@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING
 import typer
 
 from embedcache.cli.arguments import Json, Store
+from embedcache.cli.store_exchange import export, import_
+from embedcache.cli.store_gc import gc
+from embedcache.cli.store_inspect import inspect
+from embedcache.cli.store_labels import add_labels
+from embedcache.cli.store_merge import merge
+from embedcache.cli.store_subset import subset
 
 if TYPE_CHECKING:
     from embedcache.store.listing import CohortListing, FeatureListing, StoreListing
     from embedcache.store.verify import Verification
 
 app = typer.Typer(help="Look at a feature store, and prove it.", no_args_is_help=True)
+app.command()(inspect)
+app.command()(merge)
+app.command()(subset)
+app.command()(add_labels)
+app.command()(export)
+app.command(name="import")(import_)
+app.command()(gc)
 
 
 @app.command()
