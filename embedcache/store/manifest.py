@@ -161,14 +161,14 @@ def close_node(root: Path, node: str, keys: Iterable[str], written: Proofs, know
 
 
 def drop_node(root: Path, node: str) -> None:
-    """Forget a node that no longer exists."""
+    """Forget a node that is open and no longer exists; its list first, which no one else knows."""
+    remove_object(root, list_key(node))
     manifest = read_manifest(root)
     objects = {key: proof for key, proof in manifest.objects.items() if key != list_key(node)}
     _write(
         root,
         Manifest(objects=objects, open=tuple(name for name in manifest.open if name != node)),
     )
-    remove_object(root, list_key(node))
 
 
 def _on_disk(root: Path, key: str) -> Proof:
