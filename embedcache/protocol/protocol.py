@@ -133,7 +133,7 @@ def read_protocol(file: Path | None, given: Mapping[str, object]) -> Protocol:
     return from_plain(Protocol, content, where="the protocol" if file is None else file.name)
 
 
-def tested_by(protocol: Protocol) -> str:
+def how_tested(protocol: Protocol) -> str:
     """Say how images come to be tested, for methods sections: `5-fold cross-validation over …`."""
     if protocol.folds == "split":
         return "the publisher's split"

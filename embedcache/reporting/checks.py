@@ -10,7 +10,7 @@ from embedcache.evaluation.gather import RANDOM_WEIGHTS, SYNTHETIC
 from embedcache.evaluation.intervals import POINT
 from embedcache.evaluation.rows import WITHIN_FOLDS
 from embedcache.protocol.audit import LEAKS
-from embedcache.protocol.protocol import tested_by
+from embedcache.protocol.protocol import how_tested
 from embedcache.reporting.evidence import Evidence, Rows, called, is_random, who
 from embedcache.reporting.numbers import count, joined
 from embedcache.results.record import CohortRecord, Maker
@@ -109,7 +109,7 @@ def _protocol(evidence: Evidence) -> Check:
     if protocol is None:
         finding = "foreign predictions, taken as they are"
         return Check(state="unknown", subject="Protocol", finding=finding, link="#methods")
-    finding = tested_by(protocol)
+    finding = how_tested(protocol)
     return Check(state="pass", subject="Protocol", finding=finding, link="#methods")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedcache.contract import NO_WEIGHTS, Preprocessing
-from embedcache.protocol.protocol import Protocol, tested_by
+from embedcache.protocol.protocol import Protocol, how_tested
 from embedcache.reporting.evidence import Evidence, home_and_abroad, is_floor
 from embedcache.reporting.numbers import TIMES, adjustment, count, joined
 from embedcache.results.record import CohortRecord, Maker
@@ -57,7 +57,7 @@ def _fitting(evidence: Evidence) -> str:
         f"{joined(arms)} was trained on {_described(evidence, home)} "
         f"for {count(len(evidence.record.classes), 'class', 'classes')} "
         f"({joined(evidence.record.classes, most=12)}) and tested by "
-        f"{tested_by(protocol)}. {_tuning(protocol)}"
+        f"{how_tested(protocol)}. {_tuning(protocol)}"
     )
 
 

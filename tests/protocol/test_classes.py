@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedcache.errors import ClassUnknownError, TooFewClassesError
-from embedcache.protocol.classes import class_list, label_map, present_classes
+from embedcache.errors import ClassUnknownError, MergeUnknownError, TooFewClassesError
+from embedcache.protocol.classes import (
+    check_merges,
+    class_list,
+    label_map,
+    merge_classes,
+    present_classes,
+)
 
 SPAIN = ("abdomen", "brain", "femur", "thorax", "cervix", "other")
 AFRICA = ("thorax", "femur", "brain", "abdomen")
@@ -46,3 +52,23 @@ def test_labels_map_by_name_and_others_are_not_judged() -> None:
 def test_a_class_is_present_only_with_an_image() -> None:
     label = np.array([3, 0, -1, 3], np.int16)
     assert present_classes(AFRICA, label) == ("thorax", "abdomen")
+
+
+def test_merged_classes_stand_where_their_first_old_class_stood() -> None:
+    merges = {"brain": ("thalami", "cerebellum")}
+    classes, place = merge_classes(["femur", "thalami", "thorax", "cerebellum"], merges)
+    assert classes == ("femur", "brain", "thorax")
+    assert place.tolist() == [0, 1, 2, 1]
+
+
+def test_a_merge_takes_in_a_class_of_its_own_name_and_passes_by_cohorts_without_it() -> None:
+    merges = {"other": ("thorax",)}
+    assert merge_classes(["thorax", "other"], merges)[0] == ("other",)
+    assert merge_classes(["a", "b"], merges)[0] == ("a", "b")
+
+
+def test_a_merge_of_a_class_that_no_cohort_has_lists_those_known() -> None:
+    cohorts = {"spain": ("brain", "femur"), "africa": ("head",)}
+    check_merges({"brain": ("head",)}, cohorts)
+    with pytest.raises(MergeUnknownError, match=r"names haed.*brain, femur, head"):
+        check_merges({"brain": ("haed",)}, cohorts)

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedcache.errors import LeakError, TooFewPatientsError
+from embedcache.errors import (
+    FoldRuleError,
+    LeakError,
+    TooFewPatientsError,
+    TooFewToTrainError,
+)
 from embedcache.protocol.clusters import cluster_images, digest_keys
 from embedcache.protocol.folds import (
     Folds,
@@ -19,6 +24,7 @@ from embedcache.protocol.folds import (
     assign_inner_folds,
     check_inner_folds,
     draw_folds,
+    training_sets,
 )
 
 #: Enough to find a wrong rule (tried); no deadline, as a loaded machine is no failure.
@@ -191,3 +197,72 @@ def test_inner_folds_keep_patients_together(cohort, inner) -> None:
     for one in np.unique(cluster):
         assert len(np.unique(fold[cluster == one])) == 1
     assert fold.max() < inner
+
+
+def ruled(rule, *, patients: int = 12, classes: int = 2, **strata: list[str]) -> Folds:
+    """Folds by a rule: patient p has images 2p and 2p + 1, of class p mod 2; strata by image."""
+    rows = np.arange(2 * patients)
+    image = np.zeros((len(rows), 32), np.uint8)
+    image[:, 0] = rows
+    label = (rows // 2 % classes).astype(np.int16)
+    columns = {name: np.array(values, np.str_) for name, values in strata.items()}
+    names = [f"class-{k}" for k in range(classes)]
+    return draw_folds(image, label, rows // 2, columns, classes=names, folds=rule, seed=0)
+
+
+def test_the_publisher_s_split_is_one_fold_and_its_training_images_are_never_tested() -> None:
+    split = ["test"] * 8 + ["train"] * 16
+    folds = ruled("split", split=split)
+    assert folds.fold[:, 0].tolist() == [0] * 8 + [-1] * 16
+    ((tested, train),) = training_sets(folds).items()
+    assert tested == 0
+    assert train.tolist() == [word == "train" for word in split]
+
+
+def test_a_publisher_s_split_that_shares_a_patient_is_refused() -> None:
+    with pytest.raises(LeakError, match="--folds 5"):
+        ruled("split", split=["test"] * 7 + ["train"] * 17)
+
+
+def test_each_site_is_a_fold_and_a_cluster_across_sites_follows_its_smallest_digest() -> None:
+    site = ["Ghana"] * 7 + ["Egypt"] * 9 + ["Algeria"] * 8
+    folds = ruled("site", site=site)
+    # Image 7 is of patient 3, whose smallest digest, image 6, lies in Ghana.
+    assert folds.fold[:, 0].tolist() == [0] * 8 + [1] * 8 + [2] * 8
+
+
+@few
+@given(st.integers(0, 5))
+def test_split_and_site_draw_nothing(seed: int) -> None:
+    site = ["a"] * 12 + ["b"] * 12
+    image = np.zeros((24, 32), np.uint8)
+    image[:, 0] = np.arange(24)
+    label = (np.arange(24) // 2 % 2).astype(np.int16)
+    strata = {"site": np.array(site)}
+    drawn = draw_folds(
+        image, label, np.arange(24) // 2, strata, classes=["a", "b"], folds="site", seed=seed
+    )
+    assert drawn.sha256 == ruled("site", site=site).sha256
+
+
+@pytest.mark.parametrize(
+    ("rule", "strata", "said"),
+    [
+        pytest.param("split", {}, "no stratum 'split' .it has none", id="no strata"),
+        pytest.param("site", {"machine": ["x"] * 24}, "it has machine", id="another stratum"),
+        pytest.param("site", {"site": ["x"] * 24}, "has 1 sites", id="one site"),
+        pytest.param("site", {"site": [""] + ["x"] * 23}, "1 training images have no", id="gap"),
+        pytest.param(
+            "split", {"split": ["train"] * 12 + ["val"] * 12}, "'train', 'val'", id="other words"
+        ),
+        pytest.param("split", {"split": ["train"] * 24}, "holds 'train'", id="nothing to test"),
+    ],
+)
+def test_strata_that_do_not_give_the_rule_s_folds_are_named(rule, strata, said: str) -> None:
+    with pytest.raises(FoldRuleError, match=said):
+        ruled(rule, **strata)
+
+
+def test_a_site_that_holds_nearly_all_of_a_class_cannot_be_left_out() -> None:
+    with pytest.raises(TooFewToTrainError, match=r"0 patient clusters.*site 'a' is tested"):
+        ruled("site", patients=4, classes=2, site=["a"] * 6 + ["b"] * 2)
