@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from embedcache.metrics.counts import ratio
 from embedcache.metrics.metric import Floats, Resampled, ScoreMetric
-from embedcache.metrics.score_order import abreast, cumulate, run_sums, tie_runs
+from embedcache.metrics.score_order import (
+    ClassDraws,
+    cumulate,
+    mean_over_classes,
+    run_sums,
+    tie_runs,
+)
 
 Integers = NDArray[np.int64]
 
@@ -42,15 +48,12 @@ def by_cluster(
     probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
 ) -> Resampled:
     """Macro AUROC of draws of clusters; NaN where a class has no weight, or there is one."""
-    parts = [_steps(probability[:, k], label == k, cluster) for k in np.unique(label)]
-
-    def resampled(weight: NDArray[np.float32]) -> Floats:
-        return np.asarray(np.mean([part(weight) for part in parts], axis=0))
-
-    return resampled
+    return mean_over_classes(
+        [_steps(probability[:, k], label == k, cluster) for k in np.unique(label)]
+    )
 
 
-def _steps(score: Floats, positive: NDArray[np.bool_], cluster: Integers) -> Resampled:
+def _steps(score: Floats, positive: NDArray[np.bool_], cluster: Integers) -> ClassDraws:
     order = np.argsort(score, kind="stable")
     step, mixed = _step_numbers(score[order], positive[order])
     steps, clusters = int(step[-1]) + 1, int(cluster.max()) + 1
@@ -68,10 +71,7 @@ def _steps(score: Floats, positive: NDArray[np.bool_], cluster: Integers) -> Res
         tied = np.einsum("sd,sd->d", p[mixed], n[mixed], dtype=np.float64)
         return ratio(won - tied / 2, total)
 
-    def resampled(weight: NDArray[np.float32]) -> Floats:
-        return np.concatenate([block(part) for part in abreast(weight, steps)])
-
-    return resampled
+    return ClassDraws(runs=steps, values=block)
 
 
 def _step_numbers(score: Floats, positive: NDArray[np.bool_]) -> tuple[Integers, Integers]:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from embedcache.metrics.counts import ratio
 from embedcache.metrics.metric import Floats, Resampled, ScoreMetric
-from embedcache.metrics.score_order import abreast, cumulate, run_sums, tie_runs
+from embedcache.metrics.score_order import (
+    ClassDraws,
+    cumulate,
+    mean_over_classes,
+    run_sums,
+    tie_runs,
+)
 
 
 def from_scores(probability: Floats, label: NDArray[np.int16], weight: Floats) -> Floats:
@@ -28,12 +34,9 @@ def by_cluster(
     probability: Floats, label: NDArray[np.int16], cluster: NDArray[np.int64]
 ) -> Resampled:
     """Macro average precision of draws of clusters; NaN where a class has no weight."""
-    parts = [_rows(probability[:, k], label == k, cluster) for k in np.unique(label)]
-
-    def resampled(weight: NDArray[np.float32]) -> Floats:
-        return np.asarray(np.mean([part(weight) for part in parts], axis=0))
-
-    return resampled
+    return mean_over_classes(
+        [_rows(probability[:, k], label == k, cluster) for k in np.unique(label)]
+    )
 
 
 def _weighted(score: Floats, positive: NDArray[np.bool_], weight: Floats) -> Floats:
@@ -47,7 +50,7 @@ def _weighted(score: Floats, positive: NDArray[np.bool_], weight: Floats) -> Flo
     return ratio((pos * precision).sum(axis=1), found[:, -1])
 
 
-def _rows(score: Floats, positive: NDArray[np.bool_], cluster: NDArray[np.int64]) -> Resampled:
+def _rows(score: Floats, positive: NDArray[np.bool_], cluster: NDArray[np.int64]) -> ClassDraws:
     order = np.argsort(-score, kind="stable")
     row = _row_numbers(score[order], positive[order])
     rows, clusters = int(row[-1]) + 1, int(cluster.max()) + 1
@@ -65,10 +68,7 @@ def _rows(score: Floats, positive: NDArray[np.bool_], cluster: NDArray[np.int64]
         precision = np.divide(found, taken, dtype=np.float64)
         return ratio(np.einsum("rd,rd->d", p, precision), found[-1].astype(np.float64))
 
-    def resampled(weight: NDArray[np.float32]) -> Floats:
-        return np.concatenate([block(part) for part in abreast(weight, rows)])
-
-    return resampled
+    return ClassDraws(runs=rows, values=block)
 
 
 def _row_numbers(score: Floats, positive: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.metrics.metric import Floats
+from embedcache.metrics.metric import Floats, Resampled
 
-#: Sums of runs held at once, so that they stay in the processor's cache; at least 128 draws.
+#: Sums of runs held at once, so that they stay in the processor's cache.
 _ABREAST = 250_000
 #: Rows whose sums are cumulated apart before they are put together.
 _STRIDE = 16
@@ -41,6 +41,19 @@ class RunSums:
         return sums
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassDraws:
+    """One class's value under draws of clusters.
+
+    Attributes:
+        runs: how many runs of images it sums over.
+        values: cluster weights (C, draws) float32 -> (draws,) values.
+    """
+
+    runs: int
+    values: Resampled
+
+
 def run_sums(
     run: NDArray[np.int64], cluster: NDArray[np.int64], runs: int, clusters: int
 ) -> RunSums:
@@ -63,11 +76,19 @@ def tie_runs(*sorted_key: Floats | NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(np.logical_or.reduce(changes))
 
 
-def abreast(weight: NDArray[np.float32], runs: int) -> Iterator[NDArray[np.float32]]:
-    """Cut (draws, C) weights into contiguous blocks of (C, some draws), for so many runs."""
-    draws = max(128, _ABREAST // runs)
-    for start in range(0, len(weight), draws):
-        yield np.ascontiguousarray(weight[start : start + draws].T)
+def mean_over_classes(classes: Sequence[ClassDraws]) -> Resampled:
+    """Draw the mean of several classes' values, all on the same blocks of draws."""
+    # Blocks that the class of most runs can hold; at least 128 draws.
+    draws = max(128, _ABREAST // max(one.runs for one in classes))
+
+    def resampled(weight: NDArray[np.float32]) -> Floats:
+        means = []
+        for start in range(0, len(weight), draws):
+            block = np.ascontiguousarray(weight[start : start + draws].T)
+            means.append(np.mean([one.values(block) for one in classes], axis=0))
+        return np.concatenate(means)
+
+    return resampled
 
 
 def cumulate(sums: NDArray[np.float32]) -> NDArray[np.float32]:
