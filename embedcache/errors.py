@@ -552,7 +552,7 @@ class FileInTheWayError(BadInputError):
 class NotAStoreError(BadInputError):
     """A path holds something, and it is no feature store."""
 
-    path: Path
+    path: Path | str  # a str: the address of a store elsewhere
 
     def __str__(self) -> str:
         return (
@@ -1328,4 +1328,190 @@ class TooFewForEfficiencyError(BadInputError):
             f"a training set has {self.clusters} patient clusters of class {self.class_!r}, and "
             f"{self.asked} a class would be more than half; leave the class out with --classes, "
             f"or ask for fewer (efficiency.patients in --protocol)"
+        )
+
+
+@dataclass(eq=False)
+class FeatureIdDiffersError(BadInputError):
+    """A model is asked to read features that another encoder's contract made."""
+
+    encoder: str
+    fitted: str
+    there: tuple[str, ...]
+
+    def __str__(self) -> str:
+        has = f"feature id {' and '.join(self.there)}" if self.there else "no features of that name"
+        return (
+            f"the probe of {self.encoder} was fitted on feature id {self.fitted}, and the store "
+            f"has {has}; extract the cohort with the very encoder that the probe was fitted on"
+        )
+
+
+@dataclass(eq=False)
+class NotATableNameError(BadInputError):
+    """A table was to be written under a name that chooses no format."""
+
+    file: Path
+    suffixes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.file.name!r} names no table; end it in {' or '.join(self.suffixes)}"
+
+
+@dataclass(eq=False)
+class ElsewhereDamagedError(DamagedStoreError):
+    """A part of a store that is no folder here is not what its manifest says."""
+
+    place: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.node} of {self.place} is not what its manifest says ({self.problem}): a push "
+            f"to it is under way or was interrupted, or it is damaged; try again later, or push "
+            f"again from a sound copy with --repair"
+        )
+
+
+@dataclass(eq=False)
+class StoreChangedError(FailedWorkError):
+    """A store became another one while it was read."""
+
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.place} was changed while it was read; run the same command again"
+
+
+@dataclass(eq=False)
+class NoStoreElsewhereError(BadInputError):
+    """A place holds no feature store."""
+
+    place: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} holds no feature store, or a first push to it is not complete; "
+            f"check the address, or push again"
+        )
+
+
+@dataclass(eq=False)
+class UnsealedElsewhereError(BadInputError):
+    """A store that is to be sent, or read from elsewhere, is not proved by its manifest."""
+
+    place: str
+    nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} is not sealed ({listed(self.nodes, most=3)}): a command writes it, or "
+            f"was killed; wait for it, or run it again, for only what a manifest proves is sent"
+        )
+
+
+@dataclass(eq=False)
+class ObjectTooLargeError(FailedWorkError):
+    """An object elsewhere is larger than any that a store has."""
+
+    place: str
+    key: str
+    size: int
+    most: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key} of {self.place} has {self.size:,} bytes, and no object of a store more "
+            f"than {self.most:,}; this is no store of ours: ask who sent it"
+        )
+
+
+@dataclass(eq=False)
+class TransferFailedError(FailedWorkError):
+    """A place elsewhere does not answer, or refuses."""
+
+    place: str
+    action: str
+    reason: str
+    mend: str = "the same command again goes on from there"
+
+    def __str__(self) -> str:
+        return f"{self.place} failed to {self.action} ({self.reason}); {self.mend}"
+
+
+@dataclass(eq=False)
+class PlaceUnusableError(BadInputError):
+    """An address cannot name a place of a store."""
+
+    place: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.place!r} {self.problem}"
+
+
+@dataclass(eq=False)
+class PlaceTakenError(BadInputError):
+    """A place to push to holds something that is not of this store."""
+
+    place: str
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} has no manifest of a store and holds {len(self.found)} other objects "
+            f"({listed(self.found, most=3)}); name a place where nothing is yet"
+        )
+
+
+@dataclass(eq=False)
+class DivergedError(BadInputError):
+    """Two copies of a store were both added to, and neither holds all of the other."""
+
+    node: str
+    place: str
+    problem: str
+    mend: str = "pull it into a folder of its own and `embedcache store merge` the two"
+
+    def __str__(self) -> str:
+        return f"{self.node} differs from {self.place} ({self.problem}); {self.mend}"
+
+
+@dataclass(eq=False)
+class PublishedMeanwhileError(FailedWorkError):
+    """Another command changed a store while this one was sending to it."""
+
+    place: str
+
+    def __str__(self) -> str:
+        return (
+            f"another command changed {self.place} meanwhile, so nothing was published; "
+            f"run the same command again with --repair, which sends what is lacking"
+        )
+
+
+@dataclass(eq=False)
+class PackUnusableError(BadInputError):
+    """A file cannot be read as a packed store."""
+
+    file: Path
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file.name} is no packed store ({self.problem}); take it from the sender again, "
+            f"made with `embedcache store pack`"
+        )
+
+
+@dataclass(eq=False)
+class NothingToCompareError(BadInputError):
+    """A store holds nothing whose shift could be measured."""
+
+    store: str
+    lacks: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.store} has {self.lacks}; extract cohorts into it first: embedcache extract "
+            f"STORE --cohort … --encoder …"
         )

@@ -219,7 +219,8 @@ def test_a_fit_that_does_not_converge_names_encoder_fold_and_c(
     make_study, tmp_path, monkeypatch
 ) -> None:
     store = make_study(tmp_path)
-    monkeypatch.setattr("embedcache.probing.estimators.linear_probe._ITERATIONS", 0)
+    for solver in ("path", "scikit_learn"):
+        monkeypatch.setattr(f"embedcache.probing.estimators.{solver}._ITERATIONS", 0)
     with pytest.raises(NotConvergedError) as error:
         probe(store, PROTOCOL, out=tmp_path / "results", encoders=["good"], workers=1)
     assert (error.value.encoder, error.value.training, error.value.c) == ("good", "fold 0", 0.01)

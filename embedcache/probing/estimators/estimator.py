@@ -63,3 +63,6 @@ class Estimator(Protocol):
             tuning: how settings are chosen, by inner folds over patient clusters.
             seed: of the inner folds.
         """
+
+    def restore(self, state: dict[str, NDArray[np.float64]]) -> Fitted:
+        """The model that a `state` was taken of; its settings and notes stand elsewhere."""

@@ -1,38 +1,22 @@
 """The linear probe: standardised features, multinomial logistic regression, C by inner folds.
 
-scikit-learn's lbfgs, used with care. Features are standardised by the training set's own moments,
-taken in float64 because real encoders have nearly dead channels. Where rows are fewer than
-dimensions the fit runs in the row space: the L2 penalty makes the optimum a combination of rows,
-so nothing is lost. The path over C is warm-started and ends once the inner loss has risen twice.
+Two solvers give the same probabilities: `batched` takes all training sets at once, `sklearn` one
+after the other (`tuning.solver` in the protocol). docs/explanation/probe.md compares them.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import NotConvergedError
+from embedcache.errors import ClassAbsentError, NotConvergedError
+from embedcache.probing.estimators import scikit_learn
+from embedcache.probing.estimators.chosen import Chosen, Floats, softmax
+from embedcache.probing.estimators.path import fit_folds
 from embedcache.protocol.folds import assign_inner_folds
 from embedcache.protocol.protocol import Tuning
-
-Floats = NDArray[np.float64]
-
-#: Largest gradient of the mean loss at the end of a fit. scikit-learn's own 1e-4 stops a warm start
-#: before it has moved where classes are well apart; a tenth of it costs an eighth more time.
-_PATH_TOL = 1e-5
-#: Of what is reported: leaves the objective some 1e-7 above its minimum, relatively.
-_REFIT_TOL = 1e-6
-#: lbfgs passes scikit-learn's default of 100 at 1,280 dimensions.
-_ITERATIONS = 1_000
-#: The path ends after so many values of C without a new minimum.
-_RISES = 2
-#: Smallest probability in a log loss (statistics.md section 2).
-_CLIP = 1e-15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -57,7 +41,7 @@ class FittedLinearProbe:
 
     def probabilities(self, x: NDArray[np.float32]) -> Floats:
         """Class probabilities of features (k, d), (k, c) float64, rows sum to one."""
-        return _softmax((x - self.mean) / self.scale @ self.weight.T + self.bias)
+        return softmax((x - self.mean) / self.scale @ self.weight.T + self.bias)
 
     def state(self) -> dict[str, Floats]:
         """Arrays that give the same probabilities again, by name."""
@@ -68,7 +52,7 @@ class LinearProbe:
     """Logistic regression on standardised features; see `Estimator`."""
 
     name = "linear-probe"
-    version = "1"
+    version = "2"
 
     def fit(
         self,
@@ -80,179 +64,76 @@ class LinearProbe:
         tuning: Tuning,
         seed: int,
     ) -> tuple[FittedLinearProbe | NotConvergedError, ...]:
-        """Fit one probe a training set; see `Estimator.fit`."""
-        return tuple(
-            _fit_or_error(x[rows], label[rows], cluster[rows], tuning=tuning, seed=seed)
-            for rows in train
-        )
+        """Fit one probe a training set; see `Estimator.fit`.
+
+        Raises:
+            ClassAbsentError: if an inner training set lacks a class.
+        """
+        inner = inner_folds(label, cluster, train, tuning=tuning, seed=seed)
+        if tuning.solver == "sklearn":
+            models = tuple(
+                scikit_learn.fit_one(x[rows], label[rows], fold[rows], tuning.grid)
+                for rows, fold in zip(train, inner, strict=True)
+            )
+        else:
+            models = fit_folds(x, label, train, inner, tuning.grid)
+        return tuple(_fitted(model, tuning.grid) for model in models)
+
+    def restore(self, state: dict[str, Floats]) -> FittedLinearProbe:
+        """The model that a `state` was taken of; see `Estimator.restore`."""
+        return FittedLinearProbe(**state, settings={}, notes=())
 
 
 ESTIMATOR = LinearProbe()
 
 
-def _fit_or_error(
-    x: NDArray[np.float32],
+def inner_folds(
     label: NDArray[np.int16],
     cluster: NDArray[np.int64],
+    train: NDArray[np.bool_],
     *,
     tuning: Tuning,
     seed: int,
+) -> NDArray[np.int64]:
+    """Inner fold of each row of each training set, (F, n) int64; -1 outside.
+
+    Raises:
+        ClassAbsentError: if the rows outside an inner fold lack a class: its probability could
+            not be learnt there.
+    """
+    classes = int(label.max()) + 1
+    inner = np.full(train.shape, -1)
+    for number, rows in enumerate(train):
+        fold = assign_inner_folds(label[rows], cluster[rows], folds=tuning.inner_folds, seed=seed)
+        for held_out in range(tuning.inner_folds):
+            count = np.bincount(label[rows][fold != held_out], minlength=classes)
+            if (count == 0).any():
+                raise ClassAbsentError(
+                    class_=int(np.argmin(count)), training=number, inner_fold=held_out
+                )
+        inner[number, rows] = fold
+    return inner
+
+
+def _fitted(
+    model: Chosen | NotConvergedError, grid: tuple[float, ...]
 ) -> FittedLinearProbe | NotConvergedError:
-    try:
-        return _fit_one(x, label, cluster, tuning=tuning, seed=seed)
-    except NotConvergedError as error:
-        return error
-
-
-def _fit_one(
-    x: NDArray[np.float32],
-    label: NDArray[np.int16],
-    cluster: NDArray[np.int64],
-    *,
-    tuning: Tuning,
-    seed: int,
-) -> FittedLinearProbe:
-    """Choose C on inner folds of one training set, then fit all of it."""
-    inner = assign_inner_folds(label, cluster, folds=tuning.inner_folds, seed=seed)
-    loss = inner_loss(x, label, inner, tuning.grid)
-    best = int(np.argmin(loss))
-    c = tuning.grid[best]
-    problem = Problem.of(x, label)
-    weight, bias = problem.solve(c, tol=_REFIT_TOL)
+    if isinstance(model, NotConvergedError):
+        return model
     return FittedLinearProbe(
-        mean=problem.mean,
-        scale=problem.scale,
-        weight=weight,
-        bias=bias,
-        settings={"C": c, "inner-log-loss": float(loss[best])},
-        notes=_border_note(c, tuning.grid),
+        mean=model.mean,
+        scale=model.scale,
+        weight=model.weight,
+        bias=model.bias,
+        settings={"C": model.c, "inner-log-loss": float(model.inner_loss.min())},
+        notes=border_note("C", model.c, grid),
     )
 
 
-def inner_loss(
-    x: NDArray[np.float32],
-    label: NDArray[np.int16],
-    inner: NDArray[np.int64],
-    grid: tuple[float, ...],
-) -> Floats:
-    """Log loss of each C pooled over the rows of all inner folds, (len(grid),) float64.
-
-    What lies beyond the end of the path is infinite.
-    """
-    folds = range(int(inner.max()) + 1)
-    paths = [_path(x, label, inner == fold, grid) for fold in folds]
-    loss = np.full(len(grid), np.inf)
-    for index, parts in enumerate(zip(*paths, strict=True)):
-        loss[index] = sum(parts) / len(label)
-        if index - int(np.argmin(loss)) >= _RISES:
-            break
-    return loss
-
-
-def _path(
-    x: NDArray[np.float32],
-    label: NDArray[np.int16],
-    held_out: NDArray[np.bool_],
-    grid: tuple[float, ...],
-) -> Iterator[float]:
-    """Summed log loss of the held-out rows at each C in turn, each fit started from the last."""
-    problem = Problem.of(x[~held_out], label[~held_out])
-    z = (x[held_out] - problem.mean) / problem.scale
-    true = label[held_out]
-    for c in grid:
-        weight, bias = problem.solve(c, tol=_PATH_TOL)
-        probability = _softmax(z @ weight.T + bias)[np.arange(len(true)), true]
-        yield float(-np.log(np.maximum(probability, _CLIP)).sum())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Problem:
-    """One training set, standardised and turned into as few columns as it has directions.
-
-    Attributes:
-        mean: see `FittedLinearProbe`.
-        scale: likewise.
-        z: standardised rows, or their coordinates in the row space, (n, min(n, d)) float32.
-        basis: orthonormal directions of the row space, (d, n) float64; None where n >= d.
-        label: class of each row, (n,) int16.
-        model: scikit-learn's, which keeps its last solution as the next start.
-    """
-
-    mean: Floats
-    scale: Floats
-    z: NDArray[np.float32]
-    basis: Floats | None
-    label: NDArray[np.int16]
-    model: Any
-
-    @classmethod
-    def of(cls, x: NDArray[np.float32], label: NDArray[np.int16]) -> Problem:
-        """Standardise features (n, d)."""
-        from sklearn.linear_model import LogisticRegression
-
-        mean, scale = moments(x)
-        z = x - mean
-        z /= scale  # in place: a float64 copy of x is enough
-        basis = None
-        if len(z) < z.shape[1]:
-            basis, coordinates = np.linalg.qr(z.T)
-            z = coordinates.T
-        model = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
-        return cls(mean, scale, z.astype(np.float32), basis, label, model)
-
-    def solve(self, c: float, *, tol: float) -> tuple[Floats, Floats]:
-        """Weights (c, d) and biases (c,) of the standardised features at one C, float64.
-
-        Raises:
-            NotConvergedError: if float64 and ten times the iterations do not get there either.
-        """
-        if not self._fit(self.z, c, tol=tol, iterations=_ITERATIONS):
-            more = 10 * _ITERATIONS
-            if not self._fit(self.z.astype(np.float64), c, tol=tol, iterations=more):
-                raise NotConvergedError(encoder="", training="", c=c, iterations=more)
-        weight, bias = self.model.coef_.astype(np.float64), self.model.intercept_
-        if len(weight) == 1:  # two classes: scikit-learn keeps the second's log-odds alone
-            weight, bias = np.vstack([0 * weight, weight]), np.array([0.0, bias[0]])
-        if self.basis is not None:
-            weight = weight @ self.basis.T
-        return weight, bias.astype(np.float64)
-
-    def _fit(self, z: NDArray[Any], c: float, *, tol: float, iterations: int) -> bool:
-        from sklearn.exceptions import ConvergenceWarning
-
-        self.model.set_params(C=c, tol=tol, max_iter=iterations)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
-            try:
-                self.model.fit(z, self.label)
-            except ConvergenceWarning:
-                return False
-        return True
-
-
-def moments(x: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each column, (d,) float64 each.
-
-    A column that float32 cannot tell from a constant has deviation 1: its centred values are zero.
-    """
-    mean = x.mean(axis=0, dtype=np.float64)
-    # Blocks of columns: a float64 copy of all of x would double the memory of a fit.
-    blocks = [slice(start, start + 256) for start in range(0, x.shape[1], 256)]
-    variance = np.concatenate([((x[:, b] - mean[b]) ** 2).mean(axis=0) for b in blocks])
-    deviation = np.sqrt(variance)
-    constant = deviation <= np.finfo(np.float32).eps * np.abs(mean)
-    return mean, np.where(constant | (deviation == 0), 1.0, deviation)
-
-
-def _softmax(logit: Floats) -> Floats:
-    power = np.exp(logit - logit.max(axis=1, keepdims=True))
-    return np.asarray(power / power.sum(axis=1, keepdims=True))
-
-
-def _border_note(c: float, grid: tuple[float, ...]) -> tuple[str, ...]:
-    if len(grid) > 1 and c in {grid[0], grid[-1]}:
-        border = "smallest" if c == grid[0] else "largest"
-        return (
-            f"the best C is the {border} of the grid ({c:g}); a wider tuning.grid may do better",
-        )
+def border_note(name: str, value: float, grid: tuple[float, ...]) -> tuple[str, ...]:
+    """Say that the best value of a setting lies on the grid's border, if it does."""
+    if len(grid) > 1 and value in {grid[0], grid[-1]}:
+        border = "smallest" if value == grid[0] else "largest"
+        wider = "a wider tuning.grid may do better"
+        return (f"the best {name} is the {border} of the grid ({value:g}); {wider}",)
     return ()
