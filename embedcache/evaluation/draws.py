@@ -35,6 +35,9 @@ def cluster_weights(
     members = [np.flatnonzero(site == code) for code in _by_first_cluster(site)]
     for start in range(0, draws, CHUNK):
         rows = min(CHUNK, draws - start)
+        if len(members) == 1:  # the same numbers, without a copy
+            yield _drawn(random, rows, len(site))
+            continue
         weight = np.empty((rows, len(site)), np.float32)
         for clusters in members:
             weight[:, clusters] = _drawn(random, rows, len(clusters))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.evaluation.draws import DRAWS, SEED, cluster_weights
-from embedcache.evaluation.sample import Sample, product, weighed
+from embedcache.evaluation.sample import Sample, sums_of, weighed
 from embedcache.metrics.metric import ClassMetric, CountMetric, Floats, Metric, ScoreMetric
 
 #: Weights of each cluster in each draw, (draws, C) float32 -> (draws, columns) values.
@@ -59,28 +59,25 @@ def bootstrap(
         metrics: those of probabilities are left out where a sample has none.
         class_metrics: of each class of the set.
     """
-    keys, plans = [], []
-    for drawn in samples:
-        usable = [m for m in metrics if isinstance(m, CountMetric) or drawn.probability is not None]
-        counted = [metric for metric in usable if isinstance(metric, CountMetric)]
-        scored = [metric for metric in usable if not isinstance(metric, CountMetric)]
-        keys.append(
-            [
-                *((metric.name, "") for metric in counted),
-                *((metric.name, name) for metric in class_metrics for name in drawn.classes),
-                *((metric.name, "") for metric in scored),
-            ]
-        )
-        parts = [plan_counts([*counted, *class_metrics], drawn.counts)]
-        plans.append([*parts, *(plan_metric(metric, drawn) for metric in scored)])
-    values = iter(draw_values([plan for parts in plans for plan in parts], samples[0].site))
-    found: list[Drawn] = []
-    for names, parts in zip(keys, plans, strict=True):
-        columns = np.concatenate([next(values) for _ in parts], axis=1)
-        found.append(
-            {key: percentiles(column) for key, column in zip(names, columns.T, strict=True)}
-        )
-    return found
+    counted = [metric for metric in metrics if isinstance(metric, CountMetric)]
+    scored = [metric for metric in metrics if not isinstance(metric, CountMetric)]
+    tabled: list[CountMetric | ClassMetric] = [*counted, *class_metrics]
+    plans = [plan_tables(tabled, [drawn.counts for drawn in samples])]
+    keys = [
+        (index, metric.name, class_)
+        for index, drawn in enumerate(samples)
+        for metric in tabled
+        for class_ in (drawn.classes if isinstance(metric, ClassMetric) else ("",))
+    ]
+    for index, drawn in enumerate(samples):
+        if drawn.probability is not None:
+            plans += [plan_metric(metric, drawn) for metric in scored]
+            keys += [(index, metric.name, "") for metric in scored]
+    columns = (column for part in draw_values(plans, samples[0].site) for column in part.T)
+    found: list[dict[tuple[str, str], Percentiles]] = [{} for _ in samples]
+    for (index, name, class_), column in zip(keys, columns, strict=True):
+        found[index][name, class_] = percentiles(column)
+    return list(found)
 
 
 def percentiles(value: Floats) -> Percentiles:
@@ -125,18 +122,30 @@ def _large(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32
 
 def plan_counts(metrics: Sequence[CountMetric | ClassMetric], counts: Floats) -> Plan:
     """Draw metrics of confusion counts, (C, k, c): a column each, k for a metric of classes."""
+    return plan_tables(metrics, [counts])
+
+
+def plan_tables(metrics: Sequence[CountMetric | ClassMetric], tables: Sequence[Floats]) -> Plan:
+    """Draw the same metrics of several encoders' counts: the columns of one after the other's."""
+    by_unit: dict[str, Callable[[NDArray[np.float32]], list[Floats]]] = {}
+    for metric in metrics:
+        if _unit(metric) not in by_unit:
+            by_unit[_unit(metric)] = sums_of([weighed(metric, counts) for counts in tables])
 
     def plan(weight: NDArray[np.float32]) -> Floats:
-        drawn = product(weight, counts)
-        columns = []
-        for metric in metrics:
-            taken = drawn
-            if isinstance(metric, CountMetric) and metric.unit == "cluster":
-                taken = product(weight, weighed(metric, counts))
-            columns.append(metric.from_confusion(taken).reshape(len(weight), -1))
+        drawn = {unit: sums(weight) for unit, sums in by_unit.items()}
+        columns = [
+            metric.from_confusion(drawn[_unit(metric)][table]).reshape(len(weight), -1)
+            for table in range(len(tables))
+            for metric in metrics
+        ]
         return np.concatenate(columns, axis=1)
 
     return plan
+
+
+def _unit(metric: CountMetric | ClassMetric) -> str:
+    return metric.unit if isinstance(metric, CountMetric) else "image"
 
 
 def plan_scores(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.evaluation.evaluand import Evaluand
-from embedcache.metrics.metric import CountMetric, Floats, Metric, ScoreMetric
+from embedcache.metrics.metric import ClassMetric, CountMetric, Floats, Metric, ScoreMetric
 
 #: Weights of this many (cluster, image) pairs are held at once where a metric has no faster way.
 _BLOCK = 4_000_000
@@ -98,31 +98,49 @@ def leave_counts_out(metric: CountMetric, counts: Floats) -> LeftOut:
     return LeftOut(value=float(metric.from_confusion(total)), without=metric.from_confusion(rest))
 
 
-def weighed(metric: CountMetric, counts: Floats) -> Floats:
+def weighed(metric: CountMetric | ClassMetric, counts: Floats) -> Floats:
     """Counts as the metric counts them: each image as one, or each cluster as one; (C, k, c)."""
-    if metric.unit == "image":
+    if isinstance(metric, ClassMetric) or metric.unit == "image":
         return counts
     return np.asarray(counts / counts.sum(axis=(1, 2), keepdims=True))
 
 
 def product(weight: NDArray[np.float32], counts: Floats) -> Floats:
-    """Weighted sums of clusters' (C, …) counts under each draw: (draws, …) float64.
+    """Weighted sums of clusters' (C, …) counts under each draw: (draws, …) float64."""
+    return sums_of([counts])(weight)[0]
 
-    Whole numbers are summed in float32, exactly. Draws lie side by side in memory, since metrics
-    reduce over classes.
+
+def sums_of(tables: Sequence[Floats]) -> Callable[[NDArray[np.float32]], list[Floats]]:
+    """Prepare weighted sums of several tables of the same clusters, (C, …) each.
+
+    All tables are one matrix product: a few wide ones cost half of many narrow ones. Whole numbers
+    are summed in float32, exactly. Draws lie side by side in memory, since metrics reduce over
+    classes.
+
+    Returns:
+        What gives, for (draws, C) weights, (draws, …) float64 of each table.
     """
-    flat = counts.reshape(len(counts), -1).T
-    summed = np.zeros((len(flat), len(weight)))
+    flat = np.concatenate([counts.reshape(len(counts), -1).T for counts in tables])
+    ends = np.cumsum([counts[0].size for counts in tables])[:-1]
     # Most pairs of classes are never confused.
     used = flat.any(axis=1)
-    if (flat == np.rint(flat)).all():
-        summed[used] = flat[used].astype(np.float32) @ weight.T
+    whole = bool((flat == np.rint(flat)).all())
+    kept = flat[used].astype(np.float32 if whole else np.float64)
+    largest = flat.sum(axis=1).max()
+
+    def sums(weight: NDArray[np.float32]) -> list[Floats]:
+        summed = np.zeros((len(flat), len(weight)))
+        summed[used] = kept @ weight.T.astype(kept.dtype, copy=False)
         # Below 2^24 float32 holds every whole number. Partial sums stay below the last one where
         # weights are not negative, and below the plain sum where they are signs.
-        assert max(np.abs(summed).max(), flat.sum(axis=1).max()) < 2**24
-    else:
-        summed[used] = flat[used] @ weight.T.astype(np.float64)
-    return np.moveaxis(summed.reshape(*counts.shape[1:], len(weight)), -1, 0)
+        assert not whole or max(summed.max(), -summed.min(), largest) < 2**24
+        parts = zip(np.split(summed, ends), tables, strict=True)
+        return [
+            np.moveaxis(part.reshape(*counts.shape[1:], len(weight)), -1, 0)
+            for part, counts in parts
+        ]
+
+    return sums
 
 
 def _counts(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.evaluation.draws import CHUNK, DRAWS, SEED
-from embedcache.evaluation.sample import LeftOut, product, weighed
+from embedcache.evaluation.sample import LeftOut, sums_of, weighed
 from embedcache.metrics.metric import CountMetric, Floats
 
 #: Differences closer than this are one (statistics.md section 4).
@@ -57,9 +57,10 @@ def swap_counts(
         [_difference(metric, total[a] + total[b], total[a] - total[b]) for a, b in pairs]
     )
     drawn = np.empty((draws, len(pairs)))
+    sums = sums_of(list(weight))
     start = 0
     for sign in _signs(counts.shape[1], seed, draws):
-        swapped = [product(sign, encoder) for encoder in weight]
+        swapped = sums(sign)
         for index, (a, b) in enumerate(pairs):
             drawn[start : start + len(sign), index] = _difference(
                 metric, total[a] + total[b], swapped[a] - swapped[b]
