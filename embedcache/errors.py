@@ -940,7 +940,7 @@ class MixedFoldsError(BadInputError):
 class NoFeaturesError(BadInputError):
     """A store holds no encoder's features."""
 
-    store: Path
+    store: Path | str  # a str: the address of a store elsewhere
 
     def __str__(self) -> str:
         return (

@@ -141,7 +141,7 @@ def _choose_encoders(
 ) -> tuple[dict[str, FeatureSet], list[str]]:
     named = references(store)
     if not named:
-        raise NoFeaturesError(store.path)
+        raise NoFeaturesError(str(store.path))
     by_id = {features.id: name for name, features in named.items()}
     wanted = [by_id[store.select(reference).id] for reference in asked] or list(named)
     missing = {name: _missing(store, named[name], cohorts) for name in wanted}

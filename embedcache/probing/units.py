@@ -28,6 +28,7 @@ from embedcache.results.record import Maker
 from embedcache.results.units import unit_name
 from embedcache.schema import canonical_json
 from embedcache.store.feature_set import FeatureSet
+from embedcache.store.objects import Root
 from embedcache.store.reader import FeatureStore, open_store
 
 #: `fold` of the model that is fitted on all training images.
@@ -54,7 +55,7 @@ class Unit:
     """
 
     name: str
-    store: Path
+    store: Root
     results: Path
     estimator: str
     encoder: str
@@ -92,7 +93,7 @@ def units_of(
     return tuple(
         Unit(
             name=unit_name({**decides, "fold": tested}),
-            store=store.path.absolute(),  # a worker may stand in another folder
+            store=store.place,
             results=results.absolute(),
             estimator=estimator,
             encoder=encoder,

@@ -25,6 +25,7 @@ from embedcache.store.layout import (
 from embedcache.store.objects import (
     Proof,
     Proofs,
+    Root,
     children,
     object_size,
     read_group,
@@ -100,7 +101,7 @@ class RunAttributes:
     failed: dict[str, tuple[int, ...]]
 
 
-def read_attributes(root: Path, feature_id: str, proofs: Proofs | None) -> FeatureAttributes:
+def read_attributes(root: Root, feature_id: str, proofs: Proofs | None) -> FeatureAttributes:
     """What a feature set says of itself.
 
     Raises:
@@ -119,7 +120,7 @@ def read_attributes(root: Path, feature_id: str, proofs: Proofs | None) -> Featu
     return about
 
 
-def read_done(root: Path, feature_id: str, images: int, proofs: Proofs | None) -> NDArray[np.bool_]:
+def read_done(root: Root, feature_id: str, images: int, proofs: Proofs | None) -> NDArray[np.bool_]:
     """Which rows are done, (n',) bool; a chunk that nobody wrote yet has none.
 
     Raises:
@@ -140,7 +141,7 @@ def read_done(root: Path, feature_id: str, images: int, proofs: Proofs | None) -
     return done
 
 
-def read_runs(root: Path, feature_id: str, proofs: Proofs | None) -> tuple[Run, ...]:
+def read_runs(root: Root, feature_id: str, proofs: Proofs | None) -> tuple[Run, ...]:
     """The runs that wrote into a feature set, in order of time.
 
     Raises:
@@ -159,7 +160,7 @@ def read_runs(root: Path, feature_id: str, proofs: Proofs | None) -> tuple[Run, 
     return tuple(sorted(runs, key=lambda run: (run.provenance.when, run.id)))
 
 
-def read_feature_set(root: Path, feature_id: str, images: int, proofs: Proofs | None) -> FeatureSet:
+def read_feature_set(root: Root, feature_id: str, images: int, proofs: Proofs | None) -> FeatureSet:
     """All that a store says of one encoder's features, vectors aside.
 
     Raises:
@@ -169,7 +170,7 @@ def read_feature_set(root: Path, feature_id: str, images: int, proofs: Proofs | 
 
 
 def read_with_done(
-    root: Path, feature_id: str, images: int, proofs: Proofs | None
+    root: Root, feature_id: str, images: int, proofs: Proofs | None
 ) -> tuple[FeatureSet, NDArray[np.bool_]]:
     """The same, and which rows are done, (n',) bool."""
     about = read_attributes(root, feature_id, proofs)
@@ -227,7 +228,7 @@ def runs_node(feature_id: str) -> str:
     return f"{feature_node(feature_id)}/runs"
 
 
-def set_keys(root: Path, contract: Contract, rows: int) -> tuple[str, ...]:
+def set_keys(root: Root, contract: Contract, rows: int) -> tuple[str, ...]:
     """Keys of all objects that a feature set has on disk, and no stranger's."""
     feature_id = contract.feature_id
     layouts = (vectors_array(contract, rows), done_array(feature_id, rows))

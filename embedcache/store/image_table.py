@@ -28,6 +28,7 @@ from embedcache.store.layout import (
 from embedcache.store.objects import (
     Proof,
     Proofs,
+    Root,
     check_complete,
     read_group,
     read_layout,
@@ -76,7 +77,7 @@ def empty_table() -> ImageTable:
     )
 
 
-def read_rows(root: Path, proofs: Proofs | None) -> int:
+def read_rows(root: Root, proofs: Proofs | None) -> int:
     """How many images the table has; reads no chunk, but each must be there: others allocate by it.
 
     Raises:
@@ -87,7 +88,7 @@ def read_rows(root: Path, proofs: Proofs | None) -> int:
     return layout.rows
 
 
-def read_table(root: Path, proofs: Proofs | None) -> ImageTable:
+def read_table(root: Root, proofs: Proofs | None) -> ImageTable:
     """Read the table.
 
     Args:
@@ -179,7 +180,7 @@ def _remove_beyond(root: Path, name: str, chunk: int) -> None:
         chunk += 1
 
 
-def _read_names(root: Path, proofs: Proofs | None) -> dict[str, tuple[str, ...]]:
+def _read_names(root: Root, proofs: Proofs | None) -> dict[str, tuple[str, ...]]:
     attributes = read_group(root, IMAGES, proofs)
     names = {key: attributes.get(key) for key in ("formats", "modes")}
     for found in (attributes.keys() - names.keys(), *names.values()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from embedcache.errors import UnfinishedCohortError
 from embedcache.store.feature_set import FeatureSet
 from embedcache.store.layout import feature_node
 from embedcache.store.manifest import read_manifest
-from embedcache.store.objects import files_below, object_size
+from embedcache.store.objects import Root, files_below, object_size
 from embedcache.store.reader import FeatureStore
 
 
@@ -161,5 +160,5 @@ def _count(values: list[str]) -> dict[str, int]:
     return {value: values.count(value) for value in sorted(set(values))}
 
 
-def _size(root: Path, node: str) -> int:
+def _size(root: Root, node: str) -> int:
     return sum(object_size(root, key) or 0 for key in files_below(root, node))

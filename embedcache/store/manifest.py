@@ -28,6 +28,7 @@ from embedcache.store.layout import (
 from embedcache.store.objects import (
     Proof,
     Proofs,
+    Root,
     proof_of,
     proof_on_disk,
     read_group,
@@ -38,7 +39,7 @@ from embedcache.store.objects import (
 T = TypeVar("T")
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_KEY = re.compile(rf"{_PART}(/{_PART})*")
+KEY = re.compile(rf"{_PART}(/{_PART})*")
 _LIST = re.compile(rf"{MANIFEST}/({IMAGES}|({COHORTS}|{FEATURES})/{_PART})/{DOCUMENT}")
 
 
@@ -83,7 +84,7 @@ def manifest_document(manifest: Manifest) -> bytes:
     return group_document(dataclasses.asdict(manifest))
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Root) -> Manifest:
     """Read manifest/zarr.json.
 
     Raises:
@@ -97,7 +98,7 @@ def read_manifest(root: Path) -> Manifest:
     return manifest
 
 
-def proofs_of(root: Path, node: str, manifest: Manifest) -> Proofs | None:
+def proofs_of(root: Root, node: str, manifest: Manifest) -> Proofs | None:
     """What a node's objects must be; None while it is open.
 
     Raises:
@@ -108,12 +109,12 @@ def proofs_of(root: Path, node: str, manifest: Manifest) -> Proofs | None:
     attributes = read_group(root, f"{MANIFEST}/{node}", manifest.objects)
     objects = _strictly(NodeList, attributes, list_key(node)).objects
     # A list from a stranger must not lead out of the node.
-    if not all(key.startswith(f"{node}/") and _KEY.fullmatch(key) for key in objects):
+    if not all(key.startswith(f"{node}/") and KEY.fullmatch(key) for key in objects):
         raise DamagedStoreError(list_key(node), "it lists what is no object of this node")
     return objects
 
 
-def read_settled(root: Path, node: str, read: Callable[[Proofs | None], T]) -> T:
+def read_settled(root: Root, node: str, read: Callable[[Proofs | None], T]) -> T:
     """Read a node by its proofs; once more whenever a writer changed the manifest meanwhile.
 
     Raises:

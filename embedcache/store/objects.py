@@ -1,4 +1,7 @@
-"""The files of a store: regular ones only, of the size we expect, durable when written."""
+"""The objects of a store: regular files only, of the size we expect, durable when written.
+
+What only reads takes a `Root`: a folder, or an `Elsewhere`, whose objects are not files of ours.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from embedcache.durable import clear_partial, sync_folder, write_file
 from embedcache.errors import DamagedStoreError, DocumentTooLargeError, StoreAccessError
@@ -39,18 +42,50 @@ class Proof:
 Proofs = Mapping[str, Proof]
 
 
+class Elsewhere(Protocol):
+    """A sealed store that is no folder here: remote, or packed into one file. It is only read."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes that an object must have; None: the store has no such object."""
+
+    def read(self, key: str) -> bytes:
+        """The bytes of an object that the store has, as its manifest says they are."""
+
+    def proof(self, key: str) -> Proof | None:
+        """What an object is, whatever the manifest says; None: it is not there."""
+
+    def children(self, node: str) -> tuple[str, ...]:
+        """Names of the groups right below a group, sorted."""
+
+    def keys(self, node: str) -> Iterator[str]:
+        """Keys of all objects below a node; of those known, where nobody can list them."""
+
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Have objects at hand before they are read one by one."""
+
+
+#: Where a store is read.
+Root = Path | Elsewhere
+
+
 def proof_of(data: bytes) -> Proof:
     """Size and sha256 of an object's bytes."""
     return Proof(len(data), hashlib.sha256(data).hexdigest())
 
 
-def proof_on_disk(root: Path, key: str) -> Proof | None:
+def proof_on_disk(root: Root, key: str) -> Proof | None:
     """Size and sha256 of an object as it lies there; None where there is none.
 
     Raises:
         DamagedStoreError: if it is no regular file.
         StoreAccessError: if the system refuses.
     """
+    if not isinstance(root, Path):
+        return root.proof(key)
     size = object_size(root, key)
     if size is None:
         return None
@@ -61,13 +96,15 @@ def proof_on_disk(root: Path, key: str) -> Proof | None:
         raise StoreAccessError("read", key, reason_of(error)) from error
 
 
-def object_size(root: Path, key: str) -> int | None:
+def object_size(root: Root, key: str) -> int | None:
     """Bytes of a regular file of the store; None where there is none.
 
     Raises:
         DamagedStoreError: if it, or a folder above it, is a link or anything but file and folders.
         StoreAccessError: if the system refuses.
     """
+    if not isinstance(root, Path):
+        return root.size(key)
     try:
         if not has_folder(root, key.rpartition("/")[0]):
             return None
@@ -105,7 +142,7 @@ def reason_of(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def read_object(root: Path, key: str, *, size: int | None = None) -> bytes | None:
+def read_object(root: Root, key: str, *, size: int | None = None) -> bytes | None:
     """Bytes of an object; None where there is none.
 
     Args:
@@ -124,19 +161,24 @@ def read_object(root: Path, key: str, *, size: int | None = None) -> bytes | Non
         check_size(key, found, size)
     if size is None and found > MOST_DOCUMENT:
         raise DamagedStoreError(key, f"it has {found} bytes, a document at most {MOST_DOCUMENT}")
+    if not isinstance(root, Path):
+        return root.read(key)
     try:
         return (root / key).read_bytes()
     except OSError as error:
         raise StoreAccessError("read", key, reason_of(error)) from error
 
 
-def read_object_into(root: Path, key: str, *parts: memoryview) -> None:
+def read_object_into(root: Root, key: str, *parts: memoryview) -> None:
     """Fill buffers with an object's bytes, one after the other; `object_size` came before.
 
     Raises:
         DamagedStoreError: if it ends before the buffers do.
         StoreAccessError: if the system refuses.
     """
+    if not isinstance(root, Path):
+        _split(root.read(key), parts)
+        return
     try:
         with (root / key).open("rb", buffering=0) as file:
             for part in parts:
@@ -151,6 +193,17 @@ def _fill(file: FileIO, view: memoryview, key: str) -> None:
         if not count:
             raise DamagedStoreError(key, "it is shorter than it was a moment ago")
         view = view[count:]
+
+
+def _split(data: bytes, parts: tuple[memoryview, ...]) -> None:
+    for part in parts:
+        part[:], data = data[: part.nbytes], data[part.nbytes :]
+
+
+def fetch(root: Root, keys: Iterable[str]) -> None:
+    """Ask for many objects at once, where each would cost a round trip."""
+    if not isinstance(root, Path):
+        root.fetch(keys)
 
 
 def check_size(key: str, found: int | None, size: int) -> None:
@@ -227,7 +280,7 @@ def clear_begun(root: Path, node: str) -> None:
         raise StoreAccessError("delete", f"unfinished files of {node}", reason_of(error)) from error
 
 
-def read_group(root: Path, node: str, proofs: Proofs | None = None) -> dict[str, Any]:
+def read_group(root: Root, node: str, proofs: Proofs | None = None) -> dict[str, Any]:
     """Attributes of a group.
 
     Raises:
@@ -242,7 +295,7 @@ def read_group(root: Path, node: str, proofs: Proofs | None = None) -> dict[str,
 
 
 def read_layout(
-    root: Path, layout_of: Callable[[int], ArrayLayout], proofs: Proofs | None = None
+    root: Root, layout_of: Callable[[int], ArrayLayout], proofs: Proofs | None = None
 ) -> ArrayLayout:
     """Layout of an array on disk: its own row count, all else exactly as we would write it.
 
@@ -261,7 +314,7 @@ def read_layout(
     return layout
 
 
-def check_complete(root: Path, layout: ArrayLayout) -> None:
+def check_complete(root: Root, layout: ArrayLayout) -> None:
     """Every chunk is there, of the right size: so a read allocates no more than lies on disk.
 
     Raises:
@@ -272,7 +325,7 @@ def check_complete(root: Path, layout: ArrayLayout) -> None:
         check_size(key, object_size(root, key), layout.chunk_size)
 
 
-def _read_document(root: Path, key: str, proofs: Proofs | None) -> dict[str, Any]:
+def _read_document(root: Root, key: str, proofs: Proofs | None) -> dict[str, Any]:
     data = read_object(root, key)
     if data is None:
         raise DamagedStoreError(key, "it is missing")
@@ -300,13 +353,15 @@ def _finite(digits: str) -> float:
     return number
 
 
-def children(root: Path, node: str) -> tuple[str, ...]:
+def children(root: Root, node: str) -> tuple[str, ...]:
     """Names of the groups right below a group, sorted; folders without a document are none.
 
     Raises:
         DamagedStoreError: if the group's folder is a link, or a name is none of this format.
         StoreAccessError: if the system refuses.
     """
+    if not isinstance(root, Path):
+        return root.children(node)
     try:
         if not has_folder(root, node):
             return ()
@@ -319,8 +374,11 @@ def children(root: Path, node: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def files_below(root: Path, node: str = "") -> Iterator[str]:
+def files_below(root: Root, node: str = "") -> Iterator[str]:
     """Keys of everything below a node that is no folder, links included, not followed."""
+    if not isinstance(root, Path):
+        yield from root.keys(node)
+        return
     for folder, folders, files in os.walk(root / node, onerror=_refuse):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         for name in (*files, *links):

@@ -35,7 +35,7 @@ from embedcache.store.layout import (
     feature_node,
 )
 from embedcache.store.manifest import proofs_of, read_manifest, read_settled
-from embedcache.store.objects import Proofs, children, read_group
+from embedcache.store.objects import Proofs, Root, children, read_group
 from embedcache.store.stored_cohort import StoredCohort, read_cohort
 from embedcache.store.vectors import Vectors, content_digest
 
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     import torch
 
 
-def open_store(path: Path) -> FeatureStore:
-    """Open a feature store for reading, sealed or not.
+def open_store(path: Root) -> FeatureStore:
+    """Open a feature store for reading, sealed or not: a folder, a packed file, or one elsewhere.
 
     Raises:
         PathMissingError: if there is nothing at the path.
@@ -54,27 +54,38 @@ def open_store(path: Path) -> FeatureStore:
         NewerFormatError: if a newer embedcache wrote it.
         DamagedStoreError: if its own description does not hold together.
     """
-    check_format(path)
-    read_manifest(path)
-    return FeatureStore(path)
+    root = root_of(path)
+    check_format(root)
+    read_manifest(root)
+    return FeatureStore(root)
 
 
-def check_format(path: Path) -> None:
+def root_of(path: Root) -> Root:
+    """Where a store is read that was named by a path: a file is a packed store."""
+    if not isinstance(path, Path) or not path.is_file():
+        return path
+    from embedcache.store.pack import open_packed  # most stores are folders
+
+    return open_packed(path)
+
+
+def check_format(path: Root) -> None:
     """Make sure that a path holds a store that this embedcache can read.
 
     Raises:
         PathMissingError, NotAStoreError, NewerFormatError, DamagedStoreError: as `open_store`.
     """
-    if not path.exists():
-        raise PathMissingError("the feature store", path)
-    if not (path / DOCUMENT).is_file():
-        raise NotAStoreError(path)
+    if isinstance(path, Path):
+        if not path.exists():
+            raise PathMissingError("the feature store", path)
+        if not (path / DOCUMENT).is_file():
+            raise NotAStoreError(path)
     attributes = read_group(path, "")
     version = attributes.get("format_version")
     if attributes.get("format") != FORMAT:
-        raise NotAStoreError(path)
+        raise NotAStoreError(path if isinstance(path, Path) else path.name)
     if type(version) is int and version > FORMAT_VERSION:
-        raise NewerFormatError(path, version, FORMAT_VERSION)
+        raise NewerFormatError(Path(path.name), version, FORMAT_VERSION)
     if attributes != {"format": FORMAT, "format_version": FORMAT_VERSION}:
         raise DamagedStoreError(DOCUMENT, "its attributes are not this format's")
 
@@ -85,9 +96,14 @@ class FeatureStore:
     Cohorts and the image table are read as they were when first asked for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Root) -> None:
         """Use `open_store`, which checks the path."""
         self.path = path
+
+    @property
+    def place(self) -> Root:
+        """What opens the store from any folder, and in any process."""
+        return self.path.absolute() if isinstance(self.path, Path) else self.path
 
     @cached_property
     def images(self) -> ImageTable:
@@ -221,7 +237,7 @@ class FeatureStore:
         read = delayed(_read_rows)
         parts = np.split(rows, np.flatnonzero(np.diff(rows // VECTOR_ROWS)) + 1)
         blocks = [
-            array.from_delayed(read(self.path, feature_id, p), (len(p), dim), dtype=np.float32)  # type: ignore[no-untyped-call]  # dask is untyped here
+            array.from_delayed(read(self.place, feature_id, p), (len(p), dim), dtype=np.float32)  # type: ignore[no-untyped-call]  # dask is untyped here
             for p in parts
         ]
         return cast("array.Array", array.concatenate(blocks))  # type: ignore[no-untyped-call]  # likewise
@@ -275,6 +291,6 @@ class FeatureStore:
         )
 
 
-def _read_rows(path: Path, feature_id: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _read_rows(path: Root, feature_id: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     # Opened where it runs: a Dask worker may be another machine that sees the same folder.
     return open_store(path).features(feature_id, rows)

@@ -30,6 +30,7 @@ from embedcache.store.layout import (
 from embedcache.store.objects import (
     Proof,
     Proofs,
+    Root,
     check_complete,
     read_group,
     read_layout,
@@ -115,7 +116,7 @@ def check_cohort(cohort: StoredCohort, others: tuple[str, ...]) -> None:
             raise StratumValueTooLongError(cohort.name, name, longest, MOST_VALUE)
 
 
-def read_cohort(root: Path, name: str, images: int, proofs: Proofs | None) -> StoredCohort:
+def read_cohort(root: Root, name: str, images: int, proofs: Proofs | None) -> StoredCohort:
     """Read one cohort.
 
     Args:
@@ -190,7 +191,7 @@ _PLAIN = ("classes", "reader", "citation", "licence", "synthetic", "key_id", "un
 
 
 def _read_arrays(
-    root: Path, name: str, strata: tuple[str, ...], proofs: Proofs | None
+    root: Root, name: str, strata: tuple[str, ...], proofs: Proofs | None
 ) -> dict[str, NDArray[Any]]:
     rows = read_layout(root, lambda rows: cohort_arrays(name, rows, strata)["row"], proofs).rows
     layouts = cohort_arrays(name, rows, strata)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from embedcache.contract import Contract
 from embedcache.errors import DamagedRowsError, DamagedStoreError
 from embedcache.store.chunks import Objects
 from embedcache.store.layout import VECTOR_ROWS, ArrayLayout, vectors_array
-from embedcache.store.objects import Proofs, object_size
+from embedcache.store.objects import Proofs, Root, object_size
 
 #: Chunks read at once: zarr reads them side by side, and 64 of 768 dimensions are 200 MB.
 SPAN = 64
@@ -26,7 +25,7 @@ class Vectors:
     """The vectors array of one feature set."""
 
     def __init__(
-        self, root: Path, contract: Contract, rows: int, *, name: str, proofs: Proofs | None = None
+        self, root: Root, contract: Contract, rows: int, *, name: str, proofs: Proofs | None = None
     ) -> None:
         """See the class.
 
