@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from embedcache.evaluation.evaluate import evaluate as evaluate
     from embedcache.evaluation.foreign import evaluate_table as evaluate_table
     from embedcache.extraction.extract import extract as extract
+    from embedcache.probing.efficiency import label_efficiency as label_efficiency
+    from embedcache.probing.estimators.logistic import (
+        ProbeLogisticRegression as ProbeLogisticRegression,
+    )
+    from embedcache.probing.predict import predict as predict
     from embedcache.probing.probe import probe as probe
+    from embedcache.probing.shift import shift as shift
     from embedcache.protocol.protocol import Protocol as Protocol
     from embedcache.reporting.report import report as report
     from embedcache.store.reader import FeatureStore as FeatureStore
@@ -41,7 +47,11 @@ _PLACES = {
     "evaluate": "embedcache.evaluation.evaluate",
     "evaluate_table": "embedcache.evaluation.foreign",
     "extract": "embedcache.extraction.extract",
+    "label_efficiency": "embedcache.probing.efficiency",
+    "predict": "embedcache.probing.predict",
     "probe": "embedcache.probing.probe",
+    "ProbeLogisticRegression": "embedcache.probing.estimators.logistic",
+    "shift": "embedcache.probing.shift",
     "Protocol": "embedcache.protocol.protocol",
     "report": "embedcache.reporting.report",
     "FeatureStore": "embedcache.store.reader",

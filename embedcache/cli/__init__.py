@@ -14,9 +14,11 @@ from embedcache.cli.compare import compare
 from embedcache.cli.evaluate import evaluate
 from embedcache.cli.extract import extract
 from embedcache.cli.key import app as key
+from embedcache.cli.predict import predict
 from embedcache.cli.probe import probe
 from embedcache.cli.quickstart import quickstart
 from embedcache.cli.report import report
+from embedcache.cli.shift import shift
 from embedcache.cli.store import app as store
 from embedcache.errors import EmbedcacheError
 
@@ -30,9 +32,11 @@ app = typer.Typer(
 app.command()(quickstart)
 app.command()(extract)
 app.command()(probe)
+app.command()(predict)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(report)
+app.command()(shift)
 app.add_typer(cohorts, name="cohorts")
 app.add_typer(store, name="store")
 app.add_typer(key, name="key")

@@ -37,7 +37,9 @@ def print_results(results: Path, rows: Sequence[MetricRow], *, as_json: bool) ->
 
 def _headline(rows: Sequence[MetricRow]) -> list[MetricRow]:
     """Rows over all classes and images of each cohort's first estimand, restricted where it is."""
-    whole = [row for row in rows if not row.class_ and row.level == "image"]
+    whole = [
+        row for row in rows if not row.class_ and row.level == "image" and row.train_patients == 0
+    ]
     chosen: dict[tuple[str, ...], list[MetricRow]] = {}
     for row in whole:
         chosen.setdefault((row.arm, row.encoder, row.cohort), []).append(row)

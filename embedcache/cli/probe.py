@@ -28,6 +28,14 @@ StoredEncoders = Annotated[
 ]
 Estimator = Annotated[str, typer.Option(help="How to learn from the features.")]
 Workers = Annotated[str, typer.Option(help="auto, or how many processes fit.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Dask fits instead: a scheduler's ADDRESS, or local:N processes."),
+]
+Efficiency = Annotated[
+    bool,
+    typer.Option("--efficiency", help="Also fit on 1, 2, 5, 10, 20 … patients a class."),
+]
 
 
 def probe(
@@ -43,6 +51,8 @@ def probe(
     seed: Seed = None,
     estimator: Estimator = "linear-probe",
     workers: Workers = "auto",
+    scheduler: Scheduler = None,
+    efficiency: Efficiency = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -54,6 +64,7 @@ def probe(
     from embedcache.cli.leaderboard import print_results
     from embedcache.cli.show import progress_bars
     from embedcache.evaluation.evaluate import evaluate
+    from embedcache.probing.efficiency import label_efficiency
     from embedcache.probing.probe import plan_probe
     from embedcache.probing.probe import probe as fit_probes
 
@@ -67,6 +78,9 @@ def probe(
         seed=seed,
     )
     encoders = split_commas(encoder or [])
+    number = _number(workers, scheduler)
+    if efficiency and estimator != "linear-probe":
+        raise typer.BadParameter("--efficiency is of the linear probe; leave --estimator away")
     if dry_run:
         plan = plan_probe(store, asked, out=out, encoders=encoders, estimator=estimator)
         _show_plan(plan, out, as_json=json)
@@ -78,14 +92,31 @@ def probe(
             out=out,
             encoders=encoders,
             estimator=estimator,
-            workers=_number(workers),
+            workers=number,
+            scheduler=scheduler,
             progress=progress,
         )
+        if efficiency:
+            label_efficiency(
+                store,
+                asked,
+                out=out,
+                encoders=encoders,
+                workers=number,
+                scheduler=scheduler,
+                progress=progress,
+            )
         rows = evaluate(out, progress=progress)
     print_results(out, rows, as_json=json)
 
 
-def _number(workers: str) -> int | None:
+def _number(workers: str, scheduler: str | None) -> int | None:
+    if scheduler is not None:
+        from embedcache.executor import check_scheduler
+
+        check_scheduler(scheduler)
+        if workers != "auto":
+            raise typer.BadParameter("--scheduler says where models are fitted, --workers too")
     if workers == "auto":
         return None
     if not workers.isdecimal() or int(workers) == 0:

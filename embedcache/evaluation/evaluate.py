@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedcache import registry
+from embedcache.evaluation.efficiency import efficiency_rows
 from embedcache.evaluation.evaluand import Evaluand
 from embedcache.evaluation.gather import gather
 from embedcache.evaluation.patients import by_patient
@@ -13,7 +14,7 @@ from embedcache.evaluation.percentile import Drawn, bootstrap
 from embedcache.evaluation.reliability import reliability_rows
 from embedcache.evaluation.rows import CLASS_METRICS, metric_rows, no_patient_row
 from embedcache.evaluation.sample import sample
-from embedcache.metrics.metric import Metric, PointMetric
+from embedcache.metrics.metric import CountMetric, Metric, PointMetric
 from embedcache.progress import Progress, Silent
 from embedcache.results.layout import open_results
 from embedcache.results.rows_file import write_metrics, write_reliability
@@ -49,6 +50,11 @@ def evaluate(results: Path, progress: Progress | None = None) -> tuple[MetricRow
             else:
                 rows.append(no_patient_row(evaluand, patient))
             stage.advance()
+    counted = [metric for metric in metrics if isinstance(metric, CountMetric)]
+    few, unfinished = efficiency_rows(folder, gathered.record, counted)
+    for left_out in unfinished:
+        progress.note(str(left_out))
+    rows += few
     bins = [row for evaluand in gathered.evaluands for row in reliability_rows(evaluand)]
     write_reliability(folder, bins)
     write_metrics(folder, rows)

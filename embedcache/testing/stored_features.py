@@ -63,10 +63,12 @@ def put_features(
     *,
     failed: Mapping[str, str] | None = None,
     weights: str = "none",
+    architecture: str = "",
 ) -> Contract:
     """Add one encoder's features: a vector by image, or the reason why there is none."""
     writer = create_or_open_for_writing(path)
-    contract = _contract(name, len(next(iter(vectors.values()))), weights)
+    dim = len(next(iter(vectors.values())))
+    contract = _contract(architecture or f"made:{name}", dim, weights)
     with writer.lease(contract, name=name, licence="CC0-1.0", citation="", batch=8) as lease:
         lease.start_run(provenance())
         words = list(vectors)
@@ -105,10 +107,10 @@ def _rows(writer: StoreWriter, words: Sequence[str]) -> NDArray[np.int64]:
     return writer.add_images(digest, size, ["PNG"] * len(words), ["L"] * len(words))
 
 
-def _contract(name: str, dim: int, weights: str) -> Contract:
+def _contract(architecture: str, dim: int, weights: str) -> Contract:
     preprocessing = Preprocessing(height=64, width=64, mean=(0.5,), std=(0.5,), colour="grey")
     return Contract(
-        architecture=f"made:{name}",
+        architecture=architecture,
         code="1",
         weights=weights,
         preprocessing=preprocessing,
