@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,13 @@ from embedcache.store.verify import verify
 from embedcache.store.writer import create_or_open_for_writing
 
 KEY = OwnerKey(secret=bytes(range(32)), place="test")
+
+
+@pytest.fixture
+def tmp_path(memory):
+    """In memory: many small files that are synced one by one."""
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

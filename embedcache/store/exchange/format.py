@@ -6,10 +6,11 @@ can be read back to the bit, and so that whoever reads it elsewhere has labels b
 
 from __future__ import annotations
 
+import hashlib
 import json
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import ExchangeUnusableError, SchemaError
-from embedcache.schema import from_plain
+from embedcache.schema import canonical_json, from_plain
 from embedcache.store.copying import MEMORY
 from embedcache.store.feature_set import FeatureAttributes, Run
 from embedcache.store.image_table import ImageTable
@@ -122,7 +123,12 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What a table is, arrays aside; the JSON in our formats."""
+    """What a table is, arrays aside; the JSON in our formats.
+
+    Attributes:
+        sha256: over the description without it, and over every array: a changed label is found as
+            a changed vector is.
+    """
 
     format: str
     version: int
@@ -131,11 +137,12 @@ class Description:
     formats: tuple[str, ...]
     modes: tuple[str, ...]
     cohorts: dict[str, CohortAttributes]
+    sha256: str = ""
 
 
 def describe(table: FeatureTable) -> Description:
-    """Describe a table; a stratum's categories are its values, sorted."""
-    return Description(
+    """Describe a table; a stratum's categories are its values, sorted. Reads all vectors."""
+    found = Description(
         format=FORMAT,
         version=VERSION,
         about=table.about,
@@ -144,10 +151,11 @@ def describe(table: FeatureTable) -> Description:
         modes=table.images.modes,
         cohorts={cohort.name: _attributes(cohort) for cohort in table.cohorts},
     )
+    return replace(found, sha256=_sha256(found, table))
 
 
-def checked_table(table: FeatureTable, place: str) -> FeatureTable:
-    """Refuse a table whose parts do not fit each other; files from strangers may say anything.
+def checked_table(table: FeatureTable, about: Description, place: str) -> FeatureTable:
+    """Refuse a table that is not as described, or whose parts do not fit each other.
 
     Raises:
         ExchangeUnusableError: says what does not fit.
@@ -180,7 +188,22 @@ def checked_table(table: FeatureTable, place: str) -> FeatureTable:
     for problem, sound in holds.items():
         if not sound:
             raise ExchangeUnusableError(place, problem, MEND)
+    if describe(table) != about:
+        raise ExchangeUnusableError(place, "it is not what was exported: it was changed", MEND)
     return table
+
+
+def _sha256(about: Description, table: FeatureTable) -> str:
+    sha = hashlib.sha256(canonical_json(about))
+    for _, part in table.parts():
+        sha.update(np.ascontiguousarray(part).tobytes())
+    for values in table.images.arrays().values():
+        sha.update(values.tobytes())
+    for cohort in table.cohorts:
+        for column in (cohort.row, cohort.label, cohort.patient):
+            sha.update(column.tobytes())
+        sha.update(canonical_json([cohort.strata[name].tolist() for name in sorted(cohort.strata)]))
+    return sha.hexdigest()
 
 
 def _within(code: NDArray[Any], low: int, high: int) -> bool:

@@ -69,8 +69,9 @@ def load(place: Path, claims: Claims | None = None) -> FeatureTable:
     refuse_claims(claims)
     try:
         with h5py.File(place, "r") as file:
-            return checked_table(_read(file, place.name), place.name)
-    except (OSError, KeyError, RuntimeError) as error:  # h5py's words for damage
+            return _read(file, place.name)
+    # h5py's words for damage, which may be met at any byte
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise ExchangeUnusableError(place.name, "it is no sound HDF5 file", MEND) from error
 
 
@@ -112,13 +113,14 @@ def _read(file: h5py.File, place: str) -> FeatureTable:
         or len({len(part) for part in images.arrays().values()}) > 1
     ):
         raise ExchangeUnusableError(place, "its image table does not hold together", MEND)
-    return FeatureTable(
+    table = FeatureTable(
         about=about.about,
         runs=about.runs,
         images=images,
         vectors=_array(file, "features", about.about.contract.dtype, 2),
         cohorts=tuple(_cohort(file, name, one, place) for name, one in about.cohorts.items()),
     )
+    return checked_table(table, about, place)
 
 
 def _cohort(file: h5py.File, name: str, about: CohortAttributes, place: str) -> StoredCohort:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tokenize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ def load(place: Path, claims: Claims | None = None) -> FeatureTable:
         vectors=_vectors(place, about),
         cohorts=tuple(_cohort(place, name, one, row_of) for name, one in about.cohorts.items()),
     )
-    return checked_table(table, place.name)
+    return checked_table(table, about, place.name)
 
 
 def _write_vectors(table: FeatureTable, file: Path) -> None:
@@ -155,7 +156,8 @@ def _vectors(place: Path, about: Description) -> NDArray[Any]:
     file = _file(place, "features.npy")
     try:
         found: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    # numpy's header is Python's grammar, and so are its errors
+    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:
         raise ExchangeUnusableError(place.name, "features.npy is no sound array", MEND) from error
     if found.dtype != np.dtype(about.about.contract.dtype).newbyteorder("<"):
         raise ExchangeUnusableError(place.name, f"features.npy holds {found.dtype}", MEND)
@@ -186,8 +188,8 @@ def _cohort(
     strata = tuple(sorted(about.categories))
     file = f"cohorts/{name}.parquet"
     table = _table(place, file, (*_ENTRY, *(f"stratum:{stratum}" for stratum in strata)))
-    column = {key: table.column(key).to_pylist() for key in table.column_names}
     try:
+        column = {key: table.column(key).to_pylist() for key in table.column_names}
         arrays: dict[str, NDArray[Any]] = {
             "row": np.array(
                 [-1 if one is None else row_of[one] for one in column["digest"]], np.int64
@@ -216,7 +218,7 @@ def _table(place: Path, name: str, columns: tuple[str, ...]) -> pa.Table:
                     raise ExchangeUnusableError(place.name, f"{name} unpacks to too much", MEND)
                 parts.append(batch)
             return pa.Table.from_batches(parts, opened.schema_arrow)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ExchangeUnusableError(place.name, f"{name} is no sound table", MEND) from error
 
 
