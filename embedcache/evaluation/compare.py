@@ -77,6 +77,9 @@ def differences(
             stage.advance()
     if not any(row.kind == "pair" for row in rows):
         progress.note("there are no pairs: one encoder has nothing to be compared with")
+    homes = sorted({evaluand.cohort for evaluand in everything if evaluand.estimand == "oof"})
+    if len(homes) > 1:
+        progress.note(f"there are no gaps: {', '.join(homes)} are each out-of-fold, which is home?")
     return (*rows, *gap_rows(everything, chosen))
 
 

@@ -27,7 +27,7 @@ def site_rows(group: Sequence[Evaluand], metric: Metric) -> Iterator[ComparisonR
         if sites is None:
             continue
         values, clusters = _values(evaluand, sites, metric)
-        large = [name for name in values if clusters[name] >= FEW]
+        large = [name for name in values if clusters[name] >= FEW and not np.isnan(values[name])]
         if len(large) > 1:
             yield _row(evaluand, metric, values, clusters, large)
 
@@ -39,9 +39,8 @@ def _values(
     values, clusters = {}, {}
     for name in np.unique(sites).tolist():
         drawn = sample(whole, sites == name)
-        value = given(leave_one_out(metric, drawn)).value
-        if not np.isnan(value):
-            values[name], clusters[name] = value, len(drawn.site)
+        values[name] = given(leave_one_out(metric, drawn)).value
+        clusters[name] = len(drawn.site)
     return values, clusters
 
 
@@ -56,7 +55,8 @@ def _row(
     worst, best = rising[0], rising[-1]
     if metric.better == "lower":
         worst, best = best, worst
-    small = [name for name in values if name not in large]
+    small = [name for name in values if clusters[name] < FEW]
+    undefined = [name for name in values if name not in large and name not in small]
     notes = [
         *evaluand.notes,
         *(
@@ -64,6 +64,7 @@ def _row(
             for word, name in (("worst", worst), ("best", best))
         ),
         f"fewer than {FEW} patient clusters: {', '.join(small)}" if small else "",
+        f"no value: {', '.join(undefined)}" if undefined else "",
     ]
     return ComparisonRow(
         kind="sites",

@@ -12,6 +12,7 @@ import pytest
 
 from embedcache.evaluation.compare import compare
 from embedcache.evaluation.foreign import evaluate_table
+from embedcache.progress import Silent
 from embedcache.results.tables import ComparisonRow, MetricRow
 
 reference = pytest.importorskip("sklearn.metrics")
@@ -215,11 +216,40 @@ def test_the_metric_that_is_asked_for_stands_beside_the_usual(
     ]
 
 
-def test_two_home_cohorts_have_no_gap(
+def test_two_home_cohorts_have_no_gap_and_that_is_said(
     simulate: Simulate, write_table: Write, tmp_path: Path
 ) -> None:
     table = two_cohorts(simulate) + simulate(cohort="malawi", seed=9)
-    assert gaps(table, write_table, tmp_path) == {}
+    evaluate_table(write_table(table), tmp_path / "results")
+    lines: list[str] = []
+
+    class Notes(Silent):
+        def note(self, line: str) -> None:
+            lines.append(line)
+
+    rows = compare([tmp_path / "results"], progress=Notes())
+    assert not [row for row in rows if row.kind.startswith("gap")]
+    assert lines == ["there are no gaps: malawi, spain are each out-of-fold, which is home?"]
+
+
+def test_a_site_without_a_value_is_named(
+    simulate: Simulate, write_table: Write, tmp_path: Path
+) -> None:
+    # All of the north is brain: there one class has no AUROC.
+    table = [
+        row
+        for row in simulate(patients=60, images=240)
+        if row["stratum:site"] == "south" or row["label"] == "brain"
+    ]
+    for row in table:
+        if int(str(row["patient"])[1:]) % 4 == 0:
+            row["stratum:site"] = "east"
+    evaluate_table(write_table(table), tmp_path / "results")
+    (row,) = [
+        r for r in compare([tmp_path / "results"], "auroc") if (r.kind, r.encoder) == ("sites", "a")
+    ]
+    assert row.note.endswith("; no value: north")
+    assert row.clusters == 30  # of south and east
 
 
 def test_worst_and_best_site_are_named_with_their_patients(
