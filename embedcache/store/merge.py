@@ -107,7 +107,7 @@ def merge(
     with new_store(out) as writer:
         there = tuple(_enter(writer, store) for store in stores)
         cohorts = _cohorts(stores, there, rename or {})
-        pairs = _paired(stores, there, strict=prefer is None)
+        pairs = _paired(stores, there, (str(first), str(second)), strict=prefer is None)
         for cohort in cohorts:
             writer.put_cohort(cohort)
         ordered = [pair.preferring_second() if swapped else pair for pair in pairs]
@@ -129,6 +129,7 @@ def merge(
 class _Part:
     """One store's part of a feature set: what it says, its done rows, and where they go."""
 
+    given: str
     store: FeatureStore
     one: FeatureSet
     done: NDArray[np.int64]
@@ -197,14 +198,15 @@ def _difference(one: StoredCohort, other: StoredCohort) -> tuple[str, ...]:
 def _paired(
     stores: tuple[FeatureStore, FeatureStore],
     there: tuple[NDArray[np.int64], ...],
+    given: tuple[str, str],
     *,
     strict: bool,
 ) -> list[_Pair]:
     parts: dict[str, list[_Part]] = {}
-    for store, rows in zip(stores, there, strict=True):
+    for store, rows, name in zip(stores, there, given, strict=True):
         for one in store.feature_sets():
             done = np.flatnonzero(store.done(one.id))
-            part = _Part(store=store, one=one, done=done, there=rows)
+            part = _Part(given=name, store=store, one=one, done=done, there=rows)
             parts.setdefault(one.id, []).append(part)
     pairs = [
         _compared(found[0], found[1], strict=strict)
@@ -243,8 +245,8 @@ def _compared(first: _Part, second: _Part, *, strict: bool) -> _Pair:
     if strict and beyond.any():
         raise FeaturesDifferError(
             first.one.name,
-            str(first.store.path),
-            str(second.store.path),
+            first.given,
+            second.given,
             tuple(np.sort(first.done[at_mine][beyond]).tolist()),
             float(difference.max()),
             tolerance,
