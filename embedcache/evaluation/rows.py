@@ -17,7 +17,9 @@ from embedcache.metrics.metric import ClassMetric, CountMetric, Floats, Metric, 
 from embedcache.results.tables import MetricRow
 
 CLASS_METRICS: tuple[ClassMetric, ...] = (sensitivity.METRIC, precision.METRIC, f1.METRIC)
-#: Below so many patient clusters of a class, 95 % intervals cover 90 to 95 % (statistics.md 3).
+#: Below so many patient clusters of a class it is warned of. Where it is the only rare one, a 95 %
+#: interval of a mean over classes at .95 covered 67 % with 2, 81 % with 5, 90 % with 8 and 92 %
+#: with 10 (benchmarks/coverage_rare.py); where all classes are few, 93 to 97 %.
 FEW = 10
 #: Pooled over folds these rank images of several models together; below so many patient clusters
 #: that may matter, and the mean within folds stands beside it (statistics.md 2).
