@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import NotConvergedError
-from embedcache.executor import cores, run_units
+from embedcache.executor import run_units
 from embedcache.probing.estimators.scikit_learn import refit
 from embedcache.probing.judged import Judged
 from embedcache.probing.prepare import Prepared
-from embedcache.probing.probe import prepare_beside, settle
+from embedcache.probing.probe import prepare_beside, settle, worthwhile_workers
 from embedcache.probing.units import decided_by, made_by
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.protocol import Protocol
@@ -113,7 +113,7 @@ def label_efficiency(
         protocol: how models are judged.
         out: the results folder.
         encoders: references; none: every encoder that has seen all images.
-        workers: processes; None: one a processor.
+        workers: processes; None: as many as pay.
         scheduler: where Dask does it instead, `ADDRESS` or `local:N`.
         progress: hears of stages and notes.
 
@@ -137,7 +137,8 @@ def label_efficiency(
     missing = [unit for unit in units if not unit.file.is_file()]
     if note:
         progress.note(note)
-    number = workers or min(cores(), max(len(missing), 1))
+    numbers = sum(len(unit.train.row) * unit.features.contract.dim for unit in missing)
+    number = workers or worthwhile_workers(numbers, len(missing))
     with progress.stage("learning from few", len(missing), "draws") as stage:
         for _ in run_units(do_few, missing, workers=number, scheduler=scheduler):
             stage.advance()

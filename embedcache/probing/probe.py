@@ -184,7 +184,10 @@ def _run(
         for encoder in plan.prepared.encoders
         if encoder in unfinished
     ]
-    number = workers or _worthwhile_workers(batches)
+    numbers = sum(
+        len(unit.train.row) * unit.features.contract.dim for batch in batches for unit in batch
+    )
+    number = workers or worthwhile_workers(numbers, len(batches))
     outcomes: list[Outcome] = []
     with progress.stage(f"fitting {estimator}", len(plan.missing), "models") as stage:
         for written in run_units(do_units, batches, workers=number, scheduler=scheduler):
@@ -216,8 +219,6 @@ def _gathered(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"{encoder} ({', '.join(sorted(which))}): {note}"
 
 
-def _worthwhile_workers(batches: Sequence[tuple[Unit, ...]]) -> int:
-    numbers = sum(
-        len(unit.train.row) * unit.features.contract.dim for batch in batches for unit in batch
-    )
-    return min(cores(), len(batches)) if numbers > _WORTH_PROCESSES else 1
+def worthwhile_workers(numbers: int, units: int) -> int:
+    """How many processes pay for so many units that read so many numbers between them."""
+    return min(cores(), units) if numbers > _WORTH_PROCESSES else 1

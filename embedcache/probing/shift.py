@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import NothingToCompareError
-from embedcache.executor import cores, run_units
+from embedcache.executor import run_units
 from embedcache.probing.cohort_classifier import tell_apart
 from embedcache.probing.judged import readable_rows
 from embedcache.probing.prepare import references
 from embedcache.probing.principal_axes import principal_map
+from embedcache.probing.probe import worthwhile_workers
 from embedcache.probing.similarity import linear_cka
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.clusters import digest_keys
@@ -106,7 +107,7 @@ def shift(
         out: the results folder.
         encoders: references; none: all.
         seed: of the folds of the cohort classifier.
-        workers: processes; None: one a processor.
+        workers: processes; None: as many as pay.
         scheduler: where Dask does it instead, `ADDRESS` or `local:N`.
         progress: hears of stages and notes.
 
@@ -126,7 +127,9 @@ def shift(
         progress.note(f"{left_out:,} images that not every encoder has seen are left out")
     units = [_unit(opened, folder, name, named[name].id, cohorts, seed) for name in chosen]
     missing = [unit for unit in units if not unit.file.is_file()]
-    number = workers or min(cores(), max(len(missing), 1))
+    images = sum(len(one.row) for one in cohorts)
+    numbers = sum(images * named[unit.encoder].contract.dim for unit in missing)
+    number = workers or worthwhile_workers(numbers, len(missing))
     with progress.stage("telling cohorts apart", len(missing), "encoders") as stage:
         for _ in run_units(do_shift, missing, workers=number, scheduler=scheduler):
             stage.advance()
