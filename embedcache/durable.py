@@ -14,7 +14,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Replace a file atomically; when this returns, the new content is durable.
 
     Raises:
-        OSError: as the file system gives it; the old file is then untouched.
+        OSError: as the file system gives it; the file is then whole, the old one or the new.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")

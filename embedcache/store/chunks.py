@@ -84,7 +84,7 @@ class Objects:
         """Write whole chunks, durably: `start` begins one, and `values` end one or the array.
 
         Raises:
-            StoreAccessError: if the system refuses; the chunk is then what it was.
+            StoreAccessError: if the system refuses; a chunk is then whole, the old one or the new.
         """
         assert start % layout.chunk_rows == 0, "a chunk is written whole"
         for first in range(0, len(values), layout.chunk_rows):

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,7 @@ class FeatureLease:
         self._written: dict[str, Proof] = {}
         self._known: Proofs = {}
         self._opened = False
+        self._in_doubt = False
         self._guard = threading.RLock()
         self._stop = threading.Event()
         self._trouble: EmbedcacheError | None = None
@@ -221,7 +223,8 @@ class FeatureLease:
         self._written |= self._objects.written
         self._span()
         if self._opened:  # else opening does it
-            self._written |= write_arrays(self._path, self._about.contract, len(longer))
+            with self._writing():
+                self._written |= write_arrays(self._path, self._about.contract, len(longer))
 
     def _open(self) -> None:
         """Mark the feature set as being changed; make it, or let it span the images there are."""
@@ -231,10 +234,20 @@ class FeatureLease:
         with table_lock(self._path):
             self._known = open_node(self._path, self._node)
         self._opened = True
-        if object_size(self._path, f"{self._node}/{DOCUMENT}") is None:
-            self._written |= create_feature_set(self._path, self._about, len(self.done))
-        else:
-            self._written |= write_arrays(self._path, self._about.contract, len(self.done))
+        with self._writing():
+            if object_size(self._path, f"{self._node}/{DOCUMENT}") is None:
+                self._written |= create_feature_set(self._path, self._about, len(self.done))
+            else:
+                self._written |= write_arrays(self._path, self._about.contract, len(self.done))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A write that fails may have replaced its object: only the disk knows what is there."""
+        try:
+            yield
+        except BaseException:
+            self._in_doubt = True
+            raise
 
     def _chunk(self, number: int) -> _Chunk:
         if number not in self._pending:
@@ -258,8 +271,9 @@ class FeatureLease:
         self._open()
         self._held.check()
         start, length = number * VECTOR_ROWS, self._length(number)
-        self._objects.write(self._vectors, start, chunk.vectors[:length])
-        self._objects.write(self._done, start, chunk.done[:length])
+        with self._writing():
+            self._objects.write(self._vectors, start, chunk.vectors[:length])
+            self._objects.write(self._done, start, chunk.done[:length])
         self.done[start : start + length] = chunk.done[:length]
         chunk.changed = False
 
@@ -269,11 +283,12 @@ class FeatureLease:
         self._held.check()
         failed = {reason: tuple(sorted(rows)) for reason, rows in sorted(self._failed.items())}
         self._run = replace(self._run, failed=failed)
-        self._written |= write_run(self._path, self.feature_id, self._run)
+        with self._writing():
+            self._written |= write_run(self._path, self.feature_id, self._run)
 
     def _close(self) -> None:
         left_open = self._node in read_manifest(self._path).open
-        if not left_open:
+        if not left_open or self._in_doubt:  # in doubt, the next lease reads what is there
             return
         self._held.check()
         if not self._opened:

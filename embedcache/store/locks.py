@@ -59,7 +59,7 @@ class Held:
 
     def beat(self) -> None:
         """Show that the holder lives."""
-        with contextlib.suppress(FileNotFoundError):  # `check` reports a lost lease
+        with contextlib.suppress(OSError):  # the next beat may succeed; `check` reports a loss
             os.utime(self.holder)
 
     def check(self) -> None:
@@ -67,8 +67,13 @@ class Held:
 
         Raises:
             LeaseLostError: if somebody did.
+            StoreAccessError: if the system refuses to say.
         """
-        if _read(self.holder).get("id") != self.id:
+        try:
+            mine = _read(self.holder).get("id") == self.id
+        except OSError as error:
+            raise StoreAccessError("read", f"the lock on {self.what}", reason_of(error)) from error
+        if not mine:
             raise LeaseLostError(self.what)
 
 
@@ -97,8 +102,10 @@ def hold(store: Path, name: str, what: str, patience: float) -> Iterator[Held]:
     try:
         yield held
     finally:
-        if _read(held.holder).get("id") == held.id:
-            held.holder.unlink(missing_ok=True)
+        # What cannot be deleted now is a dead holder's file, and the next one takes it over.
+        with contextlib.suppress(OSError):
+            if _read(held.holder).get("id") == held.id:
+                held.holder.unlink(missing_ok=True)
         lock.release()
 
 

@@ -224,7 +224,7 @@ def write_object(root: Path, key: str, data: bytes) -> Proof:
     Raises:
         DocumentTooLargeError: if no reader would take it.
         DamagedStoreError: if a folder above it is a link.
-        StoreAccessError: if the system refuses; the old object is then untouched.
+        StoreAccessError: if the system refuses; the object is then whole, the old one or the new.
     """
     if key.endswith(DOCUMENT) and len(data) > MOST_DOCUMENT:
         raise DocumentTooLargeError(key, len(data), MOST_DOCUMENT)
