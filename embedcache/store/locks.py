@@ -19,7 +19,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -133,13 +133,15 @@ def _acquire(lock: FileLock, holder: Path, what: str, deadline: float) -> Held:
             lock.acquire(timeout=max(deadline - time.monotonic(), 0), poll_interval=_POLL)
         except Timeout as error:
             raise StoreBusyError(what, _since(holder)) from error
-        if not _lives_elsewhere(holder, Path(lock.lock_file)):
-            held = Held(what=what, id=secrets.token_hex(8), holder=holder)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            content = {"id": held.id, "machine": _machine(), "since": now}
-            holder.write_text(json.dumps(content), "utf-8")
-            return held
-        lock.release()
+        with ExitStack() as undo:
+            undo.callback(lock.release)
+            if not _lives_elsewhere(holder, Path(lock.lock_file)):
+                held = Held(what=what, id=secrets.token_hex(8), holder=holder)
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                content = {"id": held.id, "machine": _machine(), "since": now}
+                holder.write_text(json.dumps(content), "utf-8")
+                undo.pop_all()
+                return held
         if time.monotonic() > deadline:
             raise StoreBusyError(what, _since(holder))
         time.sleep(_POLL)
