@@ -30,8 +30,14 @@ if TYPE_CHECKING:
     from embedcache.probing.shift import shift as shift
     from embedcache.protocol.protocol import Protocol as Protocol
     from embedcache.reporting.report import report as report
+    from embedcache.store.exchange.transfer import export_features as export_features
+    from embedcache.store.exchange.transfer import import_features as import_features
+    from embedcache.store.exchange.transfer import load_features as load_features
+    from embedcache.store.merge import merge as merge
     from embedcache.store.reader import FeatureStore as FeatureStore
     from embedcache.store.reader import open_store as open_store
+    from embedcache.store.subset import Selection as Selection
+    from embedcache.store.subset import subset as subset
     from embedcache.store.verify import verify as verify
 
 _PLACES = {
@@ -54,8 +60,14 @@ _PLACES = {
     "shift": "embedcache.probing.shift",
     "Protocol": "embedcache.protocol.protocol",
     "report": "embedcache.reporting.report",
+    "export_features": "embedcache.store.exchange.transfer",
+    "import_features": "embedcache.store.exchange.transfer",
+    "load_features": "embedcache.store.exchange.transfer",
+    "merge": "embedcache.store.merge",
     "FeatureStore": "embedcache.store.reader",
     "open_store": "embedcache.store.reader",
+    "Selection": "embedcache.store.subset",
+    "subset": "embedcache.store.subset",
     "verify": "embedcache.store.verify",
 }
 
