@@ -90,7 +90,8 @@ def _print_cohort(one: CohortExposure) -> None:
     typer.echo(
         f"{one.name}: {one.images:,} images of {one.patients:,} patients under key {one.key_id}, "
         f"and which images are of one patient; {digests}. "
-        f"The smallest group has {one.smallest_group:,} patients."
+        f"The smallest group has {one.smallest_group:,} "
+        f"{'patient' if one.smallest_group == 1 else 'patients'}."
     )
     groups = {"class": one.classes, **one.strata}
     rows = [

@@ -15,45 +15,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.contract import TOLERANCE
-from embedcache.errors import CohortsClashError, FeaturesDifferError, NotOneOfTheStoresError
+from embedcache.errors import CohortsClashError, NotOneOfTheStoresError
 from embedcache.progress import Progress, Silent, Stage
 from embedcache.store.copying import (
-    blocks,
     copy_images,
     copy_vectors,
     lease_like,
     moved_cohort,
     moved_run,
 )
-from embedcache.store.feature_set import FeatureSet, Run
+from embedcache.store.feature_set import Run
+from embedcache.store.overlap import MergedFeatures, Pair, Part, alone, compared
 from embedcache.store.reader import FeatureStore, open_store
 from embedcache.store.staging import new_store
 from embedcache.store.stored_cohort import StoredCohort
 from embedcache.store.writer import StoreWriter
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MergedFeatures:
-    """One feature set of the union.
-
-    Attributes:
-        name: the encoder's reference without weights.
-        id: feature id.
-        first: vectors that only the first store has.
-        second: vectors that only the second one has.
-        equal: vectors that both have, bit by bit.
-        within: vectors that differ within the tolerance of the contract's precision.
-        beyond: vectors that differ beyond it, where `prefer` says whose count.
-    """
-
-    name: str
-    id: str
-    first: int
-    second: int
-    equal: int
-    within: int
-    beyond: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,33 +101,6 @@ def merge(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Part:
-    """One store's part of a feature set: what it says, its done rows, and where they go."""
-
-    given: str
-    store: FeatureStore
-    one: FeatureSet
-    done: NDArray[np.int64]
-    there: NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Pair:
-    """A feature set of the union: the parts of one or both stores, the one that counts first."""
-
-    parts: tuple[_Part, ...]
-    count: MergedFeatures
-
-    @property
-    def vectors(self) -> int:
-        count = self.count
-        return count.first + count.second + count.equal + count.within + count.beyond
-
-    def preferring_second(self) -> _Pair:
-        return dataclasses.replace(self, parts=self.parts[::-1])
-
-
 def _enter(writer: StoreWriter, store: FeatureStore) -> NDArray[np.int64]:
     return copy_images(writer, store.images, np.arange(len(store), dtype=np.int64))
 
@@ -201,98 +150,23 @@ def _paired(
     given: tuple[str, str],
     *,
     strict: bool,
-) -> list[_Pair]:
-    parts: dict[str, list[_Part]] = {}
+) -> list[Pair]:
+    parts: dict[str, list[Part]] = {}
     for store, rows, name in zip(stores, there, given, strict=True):
         for one in store.feature_sets():
             done = np.flatnonzero(store.done(one.id))
-            part = _Part(given=name, store=store, one=one, done=done, there=rows)
+            part = Part(given=name, store=store, one=one, done=done, there=rows)
             parts.setdefault(one.id, []).append(part)
     pairs = [
-        _compared(found[0], found[1], strict=strict)
+        compared(found[0], found[1], strict=strict)
         if len(found) == 2
-        else _alone(found[0], first=found[0].store is stores[0])
+        else alone(found[0], first=found[0].store is stores[0])
         for found in parts.values()
     ]
     return sorted(pairs, key=lambda pair: (pair.count.name, pair.count.id))
 
 
-def _alone(part: _Part, *, first: bool) -> _Pair:
-    rows = len(part.done)
-    count = MergedFeatures(
-        name=part.one.name,
-        id=part.one.id,
-        first=rows if first else 0,
-        second=0 if first else rows,
-        equal=0,
-        within=0,
-        beyond=0,
-    )
-    return _Pair(parts=(part,), count=count)
-
-
-def _compared(first: _Part, second: _Part, *, strict: bool) -> _Pair:
-    """Compare what both have, before anything of it is written.
-
-    Raises:
-        FeaturesDifferError: if `strict`, and vectors differ beyond tolerance.
-    """
-    mine, yours = first.there[first.done], second.there[second.done]
-    _, at_mine, at_yours = np.intersect1d(mine, yours, return_indices=True)
-    difference = _differences(first, second, first.done[at_mine], second.done[at_yours])
-    tolerance = TOLERANCE[first.one.contract.precision]
-    beyond = difference > tolerance
-    if strict and beyond.any():
-        raise FeaturesDifferError(
-            first.one.name,
-            first.given,
-            second.given,
-            tuple(np.sort(first.done[at_mine][beyond]).tolist()),
-            float(difference.max()),
-            tolerance,
-            _provenance(first.one.runs),
-            _provenance(second.one.runs),
-        )
-    count = MergedFeatures(
-        name=first.one.name,
-        id=first.one.id,
-        first=len(mine) - len(at_mine),
-        second=len(yours) - len(at_yours),
-        equal=int((difference < 0).sum()),
-        within=int(((difference >= 0) & ~beyond).sum()),
-        beyond=int(beyond.sum()),
-    )
-    return _Pair(parts=(first, second), count=count)
-
-
-def _differences(
-    first: _Part, second: _Part, mine: NDArray[np.int64], yours: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Length of each difference relative to the longer vector, (k,) float64; -1: the same bits."""
-    found = np.empty(len(mine))
-    one, other = first.store.proved(first.one.id), second.store.proved(second.one.id)
-    for part in blocks(np.arange(len(mine)), first.one.contract.dim):
-        a, b = one.read(mine[part]), other.read(yours[part])
-        difference = np.linalg.norm(a.astype(np.float64) - b, axis=1)
-        longer = np.maximum(*(np.linalg.norm(v.astype(np.float64), axis=1) for v in (a, b)))
-        found[part] = difference / np.where(longer > 0, longer, 1)
-        same = (a.view(np.uint8) == b.view(np.uint8)).all(axis=1)
-        found[part[same]] = -1
-    return found
-
-
-def _provenance(runs: tuple[Run, ...]) -> str:
-    """The latest run in a phrase, and how many there were before."""
-    if not runs:
-        return "no run recorded"
-    latest = runs[-1].provenance
-    version = latest.packages.get("torch")
-    software = f" with torch {version}" if version else ""
-    more = f" and {len(runs) - 1} earlier runs" if len(runs) > 1 else ""
-    return f"made on {latest.device}{software} at {latest.when}{more}"
-
-
-def _note_descriptions(pair: _Pair, progress: Progress) -> None:
+def _note_descriptions(pair: Pair, progress: Progress) -> None:
     """Say where two stores describe one encoder differently: the part that counts is believed."""
     for part in pair.parts[1:]:
         words = ("name", "licence", "citation", "batch", "fingerprint")
@@ -303,7 +177,7 @@ def _note_descriptions(pair: _Pair, progress: Progress) -> None:
             progress.note(f"{mine.name}: {', '.join(differ)} as {store} has it")
 
 
-def _write(writer: StoreWriter, pair: _Pair, stage: Stage) -> None:
+def _write(writer: StoreWriter, pair: Pair, stage: Stage) -> None:
     counting, *others = pair.parts
     with lease_like(writer, counting.one) as lease:
         for run in _runs(pair.parts):
@@ -315,7 +189,7 @@ def _write(writer: StoreWriter, pair: _Pair, stage: Stage) -> None:
             taken = np.union1d(taken, part.there[rows])
 
 
-def _runs(parts: tuple[_Part, ...]) -> list[Run]:
+def _runs(parts: tuple[Part, ...]) -> list[Run]:
     """Runs of all parts by time; one that both stores have (one is a copy's heir) once."""
     found: dict[str, Run] = {}
     for part in parts:

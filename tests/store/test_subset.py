@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedcache.errors import NothingLeftError, PatientsNotThereError, UnknownNameError
+from embedcache.errors import (
+    CohortDiffersError,
+    NothingLeftError,
+    PatientsNotThereError,
+    UnknownNameError,
+)
 from embedcache.store.pseudonyms import OwnerKey
 from embedcache.store.reader import open_store
 from embedcache.store.subset import Selection, Subset, subset
@@ -132,7 +137,7 @@ def test_what_is_not_there_is_an_error_and_no_store(store, tmp_path, selection, 
     assert not (tmp_path / "b.zarr").exists()
 
 
-def test_keyed_digests_are_hmacs_and_marked(store, tmp_path) -> None:
+def test_keyed_digests_are_hmacs_and_marked(make, store, tmp_path) -> None:
     before = open_store(store)
     subset(store, tmp_path / "b.zarr", Selection(), key=KEY)
     after = open_store(tmp_path / "b.zarr")
@@ -142,6 +147,10 @@ def test_keyed_digests_are_hmacs_and_marked(store, tmp_path) -> None:
     ]
     assert [bytes(one) for one in after.images.digest] == expected
     assert after.cohort("home").reader == "folder+keyed-digests"
+    writer, whole = create_or_open_for_writing(tmp_path / "b.zarr"), make(images=12)
+    home = dataclasses.replace(whole.cohort(), row=whole.add_images(writer))
+    with pytest.raises(CohortDiffersError):
+        writer.put_cohort(home)
     for one in before.feature_sets():
         assert np.array_equal(after.to_numpy(one.id), before.to_numpy(one.id))
         assert after.content_digest(one.id) != before.content_digest(one.id)
