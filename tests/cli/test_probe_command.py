@@ -186,3 +186,50 @@ def test_a_misspelt_key_of_the_protocol_file_is_named(tmp_path: Path) -> None:
     file.write_text('train = "spain"\nfold = 3\n')
     with pytest.raises(SchemaError, match=r"protocol\.toml: fold is unknown"):
         asked_protocol(file, **NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(("--scheduler", "local:2", "--workers", "2"), "--workers", id="both"),
+        pytest.param(("--efficiency", "--estimator", "knn"), "linear probe", id="knn of few"),
+    ],
+)
+def test_flags_that_contradict_are_a_usage_error(store, tmp_path, words, said) -> None:
+    done = run(store, *ARGUMENTS, "--out", tmp_path / "results", *words)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_scheduler_that_is_none_is_said_in_a_sentence(store, tmp_path) -> None:
+    done = run(store, *ARGUMENTS, "--out", tmp_path / "results", "--scheduler", "cluster")
+    assert isinstance(done.exception, EmbedcacheError)
+    assert "local:N" in str(done.exception)
+    assert not (tmp_path / "results").exists()
+
+
+def test_efficiency_adds_rows_of_few_patients_and_no_line_to_the_leaderboard(
+    store, quick, finished, tmp_path
+) -> None:
+    file = tmp_path / "protocol.toml"
+    file.write_text(quick.read_text() + "[efficiency]\npatients = [1, 2]\nrepeats = 2\n")
+    out = tmp_path / "results"
+    done = run(store, "--protocol", file, "--folds", 3, "--out", out, "--efficiency")
+    assert done.exit_code == 0, done.output
+    rows = run(store, "--protocol", file, "--folds", 3, "--out", out, "--efficiency", "--json")
+    few = [row for row in json.loads(rows.stdout) if row["train_patients"] > 0]
+    assert {row["train_patients"] for row in few} == {1, 2}
+    assert {row["estimand"] for row in few} == {"oof", "external-folds"}
+    table = done.stdout.split("every class")[0]
+    assert table == finished[1].stdout.split("every class")[0]
+
+
+@pytest.mark.parametrize(("word", "rule"), [("site", "site"), ("split", "split"), ("7", 7)])
+def test_folds_are_a_number_or_a_rule(word: str, rule: object) -> None:
+    assert asked_protocol(None, **{**NOTHING, "train": "home", "folds": word}).folds == rule
+
+
+def test_an_unknown_rule_of_folds_lists_the_known_ones() -> None:
+    with pytest.raises(SchemaError, match="'split', 'site'"):
+        asked_protocol(None, **{**NOTHING, "train": "home", "folds": "sites"})

@@ -25,12 +25,18 @@ def _cohort(name: str, patients: int) -> MadeCohort:
     )
 
 
-def _make_study(folder: Path, *, seed: int = 0, failed: dict | None = None) -> Path:
+def _make_study(
+    folder: Path,
+    *,
+    seed: int = 0,
+    failed: dict | None = None,
+    change: Callable[[MadeCohort], MadeCohort] = lambda cohort: cohort,
+) -> Path:
     store = folder / "store.zarr"
     cohorts = [_cohort("home", 18), _cohort("abroad", 6)]
     labels = {}
     for cohort in cohorts:
-        put_cohort(store, cohort)
+        put_cohort(store, change(cohort))
         labels |= dict(zip(cohort.image, cohort.label, strict=True))
     rng = np.random.default_rng(seed)
     for name, dim in (("good", 6), ("other", 4)):
@@ -46,5 +52,8 @@ def _make_study(folder: Path, *, seed: int = 0, failed: dict | None = None) -> P
 
 @pytest.fixture(scope="session")
 def make_study() -> Callable[..., Path]:
-    """Makes a store of cohorts `home` (18 patients) and `abroad` (6), encoders `good`, `other`."""
+    """Makes a store of cohorts `home` (18 patients) and `abroad` (6), encoders `good`, `other`.
+
+    `change` alters the cohorts on their way into the store, features stay what they are.
+    """
     return _make_study

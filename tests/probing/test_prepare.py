@@ -9,6 +9,8 @@ import pytest
 
 from embedcache.errors import (
     IncompleteFeaturesError,
+    LeakError,
+    MergeUnknownError,
     NoFeaturesError,
     NothingToJudgeError,
     TooFewPatientsError,
@@ -246,3 +248,89 @@ def test_a_cohort_with_nothing_left_says_why(tmp_path) -> None:
 def test_too_few_patients_of_a_class_are_found_before_anything_is_fitted(tmp_path) -> None:
     with pytest.raises(TooFewPatientsError, match=r"'brain' has 3 patient clusters.*--folds 3"):
         prepared(stored(tmp_path, made("home", 9)), Protocol(train="home"))
+
+
+def test_classes_merge_in_every_cohort_before_all_else(tmp_path) -> None:
+    names = {"brain": "thalami", "femur": "femur", "thorax": "thorax"}
+    abroad = made("abroad", 6)
+    abroad = made(
+        "abroad",
+        6,
+        classes=("thalami", "cerebellum", "femur", "thorax"),
+        label=[names[label] for label in abroad.label[:11]] + ["cerebellum"],
+    )
+    # One image under two labels that merge is one image under one label.
+    abroad = MadeCohort(
+        name="abroad",
+        classes=abroad.classes,
+        image=[*abroad.image, "abroad-0"],
+        label=[*abroad.label, "cerebellum"],
+        patient=[*abroad.patient, "abroad-patient-0"],
+        strata={"site": [*abroad.strata["site"], "north"]},
+    )
+    merged = Protocol(
+        train="home",
+        external=("abroad",),
+        folds=3,
+        merges={"brain": ("thalami", "cerebellum")},
+    )
+    path = stored(tmp_path, made("home", 18), abroad)
+    found = prepared(path, merged)
+    assert found.record.classes == CLASSES
+    assert found.record.cohorts[1].left_out == {"listed twice": 1}
+    plain = prepared(path)
+    assert plain.record.classes == ("femur", "thorax")
+    assert any("thalami (3 rows), cerebellum (1 rows)" in note for note in plain.notes)
+
+
+def test_a_slip_in_a_merge_is_named(tmp_path) -> None:
+    path = stored(tmp_path, made("home", 18))
+    with pytest.raises(MergeUnknownError, match=r"merges.head names brian"):
+        prepared(path, Protocol(train="home", folds=3, merges={"head": ("brian",)}))
+
+
+def test_a_class_without_an_image_is_left_out_of_all_and_named(tmp_path) -> None:
+    home = made("home", 18, classes=("brain", "cervix", "femur", "thorax"))
+    found = prepared(stored(tmp_path, home), Protocol(train="home", folds=3, classes="all"))
+    assert found.record.classes == CLASSES
+    assert "home: no image is labelled cervix, so it is left out of the classes" in found.notes
+
+
+def test_an_external_cohort_s_own_classes_are_named_and_counted(tmp_path) -> None:
+    abroad = made("abroad", 6, classes=(*CLASSES, "spine"))
+    abroad = MadeCohort(
+        name="abroad",
+        classes=abroad.classes,
+        image=abroad.image,
+        label=[*abroad.label[:10], "spine", "spine"],
+        patient=abroad.patient,
+        strata=abroad.strata,
+    )
+    found = prepared(stored(tmp_path, made("home", 18), abroad))
+    assert found.record.cohorts[1].left_out == {"class not judged": 2}
+    assert "abroad: classes not judged: spine (2 rows)" in found.notes
+
+
+def test_the_publisher_s_split_tests_its_test_images_once(tmp_path) -> None:
+    split = ["test" if k // 2 < 6 else "train" for k in range(36)]
+    home = made("home", 18, strata={"split": split})
+    found = prepared(stored(tmp_path, home), Protocol(train="home", folds="split"))
+    tested = found.folds.fold[:, 0] == 0
+    assert tested.sum() == 12
+    assert (found.train.strata["split"][tested] == "test").all()
+
+
+def test_a_published_split_that_parts_a_linked_pair_is_refused(tmp_path) -> None:
+    split = ["test" if k // 2 < 6 else "train" for k in range(36)]
+    home = made("home", 18, strata={"split": split})
+    link = tuple(sorted(digest_of(image).hex() for image in ("home-0", "home-30")))
+    with pytest.raises(LeakError):
+        prepared(stored(tmp_path, home), Protocol(train="home", folds="split", links=(link,)))
+
+
+def test_each_site_can_be_left_out_in_turn(tmp_path) -> None:
+    sites = [f"site {k // 2 // 3 % 3}" for k in range(36)]
+    home = made("home", 18, strata={"site": sites})
+    folds = prepared(stored(tmp_path, home), Protocol(train="home", folds="site")).folds
+    for fold in range(3):
+        assert len(set(folds.strata["site"][folds.fold[:, 0] == fold].tolist())) == 1

@@ -22,12 +22,15 @@ from embedcache.errors import (
     ProtocolDiffersError,
     UnknownNameError,
 )
+from embedcache.probing.efficiency import label_efficiency
 from embedcache.probing.probe import plan_probe, probe
-from embedcache.protocol.protocol import Protocol, Tuning
+from embedcache.protocol.protocol import Efficiency, Protocol, Tuning
+from embedcache.results.efficiency_file import efficiency_files, read_few
 from embedcache.results.folds_file import read_folds
 from embedcache.results.layout import ResultsFolder, read_record
 from embedcache.results.predictions_file import read_predictions, read_unit
 from embedcache.store.reader import open_store
+from embedcache.testing.stored_features import MadeCohort
 
 #: Three values of C, so that fits are quick.
 PROTOCOL = Protocol(
@@ -273,3 +276,98 @@ def test_a_killed_run_goes_on_from_where_it_stopped(probed, tmp_path) -> None:
     assert rest.found >= 2
     assert rest.done + rest.found == 8
     assert files_of(out) == files_of(results)
+
+
+def test_names_row_order_and_the_key_change_nothing_in_folds_draws_and_predictions(
+    make_study, tmp_path
+) -> None:
+    """Two hospitals' tables of one study: other patient names, another order, another key."""
+    protocol = dataclasses.replace(PROTOCOL, efficiency=Efficiency(patients=(1, 2), repeats=2))
+    results = []
+    for name, change in (("plain", lambda made: made), ("changed", _disguised)):
+        store = make_study(tmp_path / name, change=change)
+        out = tmp_path / name / "results"
+        probe(store, protocol, out=out)
+        label_efficiency(store, protocol, out=out)
+        results.append(out)
+    # When features were extracted stands in the files of predictions, so these are read.
+    one, other = (
+        {name: data for name, data in files_of(out).items() if not name.endswith(".parquet")}
+        for out in results
+    )
+    assert one == other
+    one, other = (_numbers(ResultsFolder(out)) for out in results)
+    assert one == other
+    # Per encoder: three folds at home and abroad, a refit abroad; two draws at home and abroad.
+    assert len(one) == 1 + 2 * (3 * 2 + 1) + 2 * (2 * 2)
+
+
+def _numbers(folder: ResultsFolder) -> dict[tuple[str, str], tuple[bytes, ...]]:
+    """Every array of folds, predictions and draws, by file and cohort."""
+    found = {("folds", ""): (read_folds(folder).sha256.encode(),)}
+    fields = ("image", "label", "cluster", "fold", "predicted", "probability")
+    for read, files in (
+        (read_unit, folder.prediction_files()),
+        (read_few, efficiency_files(folder)),
+    ):
+        for file in files:
+            for part in read(file):
+                arrays = [getattr(part, name, None) for name in fields]
+                known = tuple(a.tobytes() for a in arrays if a is not None)
+                found[str(file.relative_to(folder.path)), part.cohort] = known
+    return found
+
+
+def _disguised(cohort: MadeCohort) -> MadeCohort:
+    """The same cohort, rows shuffled, patients renamed, pseudonyms under another key."""
+    order = np.random.default_rng(7).permutation(len(cohort.image))
+    return MadeCohort(
+        name=cohort.name,
+        classes=cohort.classes,
+        image=[cohort.image[k] for k in order],
+        label=[cohort.label[k] for k in order],
+        patient=[f"P{cohort.patient[k][::-1]}" for k in order],
+        strata={name: [values[k] for k in order] for name, values in cohort.strata.items()},
+        key_id="another",
+    )
+
+
+@pytest.mark.parametrize("rule", ["split", "site"])
+def test_a_rule_of_folds_is_probed_evaluated_and_complete(make_study, tmp_path, rule) -> None:
+    def told(cohort: MadeCohort) -> MadeCohort:
+        thirds = [f"site {k // 2 % 9 // 3}" for k in range(len(cohort.image))]
+        words = ["test" if site == "site 0" else "train" for site in thirds]
+        return dataclasses.replace(cohort, strata={"site": thirds, "split": words})
+
+    store = make_study(tmp_path, change=told)
+    protocol = dataclasses.replace(PROTOCOL, folds=rule)
+    out = tmp_path / "results"
+    done = probe(store, protocol, out=out)
+    folds = {"split": 1, "site": 3}[rule]
+    assert done.done == 2 * (folds + 1)
+    rows = [row for row in embedcache.evaluate(out) if row.metric == "accuracy"]
+    home = [row for row in rows if row.cohort == "home" and not row.stratum]
+    assert {row.images for row in home if row.level == "image"} == {12 if folds == 1 else 36}
+    assert {row.estimand for row in rows} >= {"oof", "external-folds", "external-refit"}
+    # One training set has no variance between training sets.
+    assert {row.low_train is None for row in home if row.low is not None} == {folds == 1}
+
+
+def test_dask_writes_the_same_bytes_as_this_process(probed, tmp_path) -> None:
+    store, results = probed
+    probe(store, PROTOCOL, out=tmp_path / "other", encoders=["good"], scheduler="local:1")
+    same = files_of(tmp_path / "other")
+    assert same == {name: data for name, data in files_of(results).items() if name in same}
+    assert sum(name.endswith(".parquet") for name in same) == 1 + 4
+
+
+def test_dask_hears_no_feature(make_study, tmp_path) -> None:
+    """What travels to a worker is small, whatever the number of dimensions."""
+    from distributed.protocol import serialize_bytelist
+
+    plan = plan_probe(make_study(tmp_path), PROTOCOL, out=tmp_path / "results")
+    units = [unit for unit in plan.missing if unit.encoder == "good"]
+    sent = sum(len(part) for part in serialize_bytelist(tuple(units)))
+    images = 36 + 12
+    # Digest, label, row, cluster and strata of each image, and a few kilobytes about the encoder.
+    assert sent < 40_000 + 400 * images
