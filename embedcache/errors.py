@@ -1515,3 +1515,29 @@ class NothingToCompareError(BadInputError):
             f"{self.store} has {self.lacks}; extract cohorts into it first: embedcache extract "
             f"STORE --cohort … --encoder …"
         )
+
+
+@dataclass(eq=False)
+class FeatureNotStoredError(BadInputError):
+    """A store has no features of an encoder."""
+
+    encoder: str
+    feature_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"the store has no features of {self.encoder} as it is here (feature id "
+            f"{self.feature_id}); give the weights and variants that the store's were made with"
+        )
+
+
+@dataclass(eq=False)
+class OptionMissingError(BadInputError):
+    """One option of a command needs another."""
+
+    given: str
+    missing: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.given} needs {self.missing}: {self.why}"
