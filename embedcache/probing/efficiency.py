@@ -75,6 +75,25 @@ class FewUnit:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FewPlan:
+    """What a run of few patients would do.
+
+    Attributes:
+        prepared: images, folds and encoders.
+        patients: patients a class.
+        missing: draws to be done.
+        found: how many draws the results hold already.
+        notes: what a person should know, one sentence each.
+    """
+
+    prepared: Prepared
+    patients: tuple[int, ...]
+    missing: tuple[FewUnit, ...]
+    found: int
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learned:
     """What a run of few patients did.
@@ -122,30 +141,45 @@ def label_efficiency(
         ProtocolDiffersError, BadInputError, FailedWorkError: as `probe`.
     """
     progress = progress or Silent()
-    opened = open_store(store) if isinstance(store, Path) else store
-    folder = ResultsFolder(out)
-    prepared = prepare_beside(opened, protocol, encoders, folder)
-    patients, note = patient_counts(
-        prepared.folds, classes=prepared.record.classes, asked=protocol.efficiency.patients
-    )
-    settle(folder, prepared)
-    units = [
-        unit
-        for encoder in prepared.encoders
-        for unit in few_units(opened, prepared, encoder, patients, folder)
-    ]
-    missing = [unit for unit in units if not unit.file.is_file()]
-    if note:
+    plan = plan_efficiency(store, protocol, out=out, encoders=encoders)
+    settle(ResultsFolder(out), plan.prepared)
+    for note in plan.notes:
         progress.note(note)
+    missing = plan.missing
     numbers = sum(len(unit.train.row) * unit.features.contract.dim for unit in missing)
     number = workers or worthwhile_workers(numbers, len(missing))
     with progress.stage("learning from few", len(missing), "draws") as stage:
         for _ in run_units(do_few, missing, workers=number, scheduler=scheduler):
             stage.advance()
     return Learned(
-        encoders=tuple(prepared.encoders),
-        patients=patients,
+        encoders=tuple(plan.prepared.encoders),
+        patients=plan.patients,
         done=len(missing),
+        found=plan.found,
+        notes=plan.notes,
+    )
+
+
+def plan_efficiency(
+    store: Path | FeatureStore, protocol: Protocol, *, out: Path, encoders: Sequence[str] = ()
+) -> FewPlan:
+    """Say what `label_efficiency` would do, and write nothing; raises as it does."""
+    opened = open_store(store) if isinstance(store, Path) else store
+    folder = ResultsFolder(out)
+    prepared = prepare_beside(opened, protocol, encoders, folder)
+    patients, note = patient_counts(
+        prepared.folds, classes=prepared.record.classes, asked=protocol.efficiency.patients
+    )
+    units = [
+        unit
+        for encoder in prepared.encoders
+        for unit in few_units(opened, prepared, encoder, patients, folder)
+    ]
+    missing = tuple(unit for unit in units if not unit.file.is_file())
+    return FewPlan(
+        prepared=prepared,
+        patients=patients,
+        missing=missing,
         found=len(units) - len(missing),
         notes=(note,) if note else (),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -97,15 +95,6 @@ def test_a_rerun_does_nothing_and_a_lost_draw_is_done_again_alike(learned) -> No
     again = label_efficiency(store, PROTOCOL, out=out, workers=1)
     assert (again.done, again.found) == (1, 5)
     assert {file: file.read_bytes() for file in files} == before
-
-
-def test_dask_writes_the_same_bytes(learned, tmp_path: Path) -> None:
-    store, out, _ = learned
-    here = {file.name: file.read_bytes() for file in efficiency_files(ResultsFolder(out))}
-    label_efficiency(store, PROTOCOL, out=tmp_path, encoders=["good"], scheduler="local:1")
-    files = efficiency_files(ResultsFolder(tmp_path))
-    assert len(files) == 3
-    assert all(here[file.name] == file.read_bytes() for file in files)
 
 
 def test_draws_stand_beside_a_probe_of_the_same_protocol_only(make_study, tmp_path) -> None:
