@@ -20,6 +20,7 @@ from embedcache.cli.protocol_flags import (
 )
 
 if TYPE_CHECKING:
+    from embedcache.probing.efficiency import FewPlan
     from embedcache.probing.probe import Plan
 
 StoredEncoders = Annotated[
@@ -64,7 +65,7 @@ def probe(
     from embedcache.cli.leaderboard import print_results
     from embedcache.cli.show import progress_bars
     from embedcache.evaluation.evaluate import evaluate
-    from embedcache.probing.efficiency import label_efficiency
+    from embedcache.probing.efficiency import label_efficiency, plan_efficiency
     from embedcache.probing.probe import plan_probe
     from embedcache.probing.probe import probe as fit_probes
 
@@ -83,7 +84,8 @@ def probe(
         raise typer.BadParameter("--efficiency is of the linear probe; leave --estimator away")
     if dry_run:
         plan = plan_probe(store, asked, out=out, encoders=encoders, estimator=estimator)
-        _show_plan(plan, out, as_json=json)
+        few = plan_efficiency(store, asked, out=out, encoders=encoders) if efficiency else None
+        _show_plan(plan, few, out, as_json=json)
         return
     with progress_bars() as progress:
         fit_probes(
@@ -124,7 +126,7 @@ def _number(workers: str, scheduler: str | None) -> int | None:
     return int(workers)
 
 
-def _show_plan(plan: Plan, out: Path, *, as_json: bool) -> None:
+def _show_plan(plan: Plan, few: FewPlan | None, out: Path, *, as_json: bool) -> None:
     from embedcache.cli.show import print_json, print_table
 
     missing = dict.fromkeys(plan.prepared.encoders, 0)
@@ -132,10 +134,17 @@ def _show_plan(plan: Plan, out: Path, *, as_json: bool) -> None:
         missing[unit.encoder] += 1
     if as_json:
         cohorts = {cohort.name: cohort.images for cohort in plan.prepared.record.cohorts}
-        print_json({"missing": missing, "found": plan.found, "images": cohorts})
+        draws = {} if few is None else {"draws": {"missing": len(few.missing), "found": few.found}}
+        print_json({"missing": missing, "found": plan.found, "images": cohorts, **draws})
         return
     for note in plan.prepared.notes:
         typer.echo(note)
     rows = [[encoder, f"{count:,}"] for encoder, count in missing.items()]
     print_table(f"Models to be fitted for {out}", ["encoder", ">to fit"], rows)
+    if few is not None:
+        sizes = ", ".join(str(patients) for patients in few.patients)
+        typer.echo(
+            f"and {len(few.missing):,} draws of {sizes} patients a class, "
+            f"{few.found:,} there already"
+        )
     typer.echo(f"{len(plan.missing):,} to fit, {plan.found:,} there already; nothing was written")

@@ -233,3 +233,9 @@ def test_folds_are_a_number_or_a_rule(word: str, rule: object) -> None:
 def test_an_unknown_rule_of_folds_lists_the_known_ones() -> None:
     with pytest.raises(SchemaError, match="'split', 'site'"):
         asked_protocol(None, **{**NOTHING, "train": "home", "folds": "sites"})
+
+
+def test_a_dry_run_counts_draws_of_few_patients_too(store, tmp_path) -> None:
+    words = (*ARGUMENTS, "--out", tmp_path / "results", "--dry-run", "--efficiency")
+    assert json.loads(run(store, *words, "--json").stdout)["draws"] == {"missing": 10, "found": 0}
+    assert "10 draws of 1, 2 patients a class" in run(store, *words).stdout
