@@ -51,9 +51,11 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch .venv/.demo $@
 
-# A test looks at the report in Chromium: installed where we may, else that test says why it skips.
+# Tests look at the report in Chromium and fetch a store from nginx: installed where we may, else they
+# say why they skip.
 .venv/.system: .venv/.venv
-	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
-		|| echo "chromium could not be installed; its test will be skipped"; fi
+	@for tool in chromium nginx-light; do \
+	if ! command -v $${tool%-light} >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$tool; } >/dev/null 2>&1 \
+		|| echo "$$tool could not be installed; its tests will be skipped"; fi; done
 	@touch $@

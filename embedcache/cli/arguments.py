@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +17,30 @@ def _expand(value: Path | None) -> Path | None:
 Store = Annotated[
     Path, typer.Argument(metavar="STORE", help="The feature store.", callback=_expand)
 ]
+
+
+def _root(place: str) -> Any:
+    import click
+
+    from embedcache.store.places import root_at
+
+    # What comes from elsewhere is fetched once, for all processes of this command.
+    context = click.get_current_context()
+    cache = context.with_resource(TemporaryDirectory(prefix="embedcache-"))
+    return root_at(place, Path(cache))
+
+
+def _opened(place: str) -> Any:
+    from embedcache.store.reader import open_store
+
+    return open_store(_root(place))
+
+
+_PLACE = "A feature store: a folder, a packed file, s3://BUCKET/FOLDER or https://…."
+#: A `FeatureStore`, wherever it lies.
+StoreToRead = Annotated[Any, typer.Argument(metavar="STORE", help=_PLACE, parser=_opened)]
+#: An `objects.Root`, which may hold a damaged store.
+RootToRead = Annotated[Any, typer.Argument(metavar="STORE", help=_PLACE, parser=_root)]
 Cohorts = Annotated[
     list[str],
     typer.Option("--cohort", help="[NAME=]KIND:PLACE or [NAME=]FILE.toml; repeat for more."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import DryRun, Json, Out, Store, split_commas
+from embedcache.cli.arguments import DryRun, Json, Out, StoreToRead, split_commas
 from embedcache.cli.protocol_flags import (
     Classes,
     External,
@@ -40,7 +40,7 @@ Efficiency = Annotated[
 
 
 def probe(
-    store: Store,
+    store: StoreToRead,
     out: Out,
     train: Train = None,
     external: External = None,

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from embedcache.cli.arguments import Json, Store
+from embedcache.cli.arguments import Json, RootToRead, StoreToRead
 from embedcache.cli.store_exchange import export, import_
 from embedcache.cli.store_gc import gc
 from embedcache.cli.store_inspect import inspect
 from embedcache.cli.store_labels import add_labels
 from embedcache.cli.store_merge import merge
+from embedcache.cli.store_recheck import Device, Encoders, Images, Recompute, Seed
 from embedcache.cli.store_subset import subset
+from embedcache.cli.store_sync import pack, pull, push
 
 if TYPE_CHECKING:
     from embedcache.store.listing import CohortListing, FeatureListing, StoreListing
@@ -26,41 +28,58 @@ app.command()(add_labels)
 app.command()(export)
 app.command(name="import")(import_)
 app.command()(gc)
+app.command()(push)
+app.command()(pull)
+app.command()(pack)
 
 
 @app.command()
-def ls(store: Store, json: Json = False) -> None:
+def ls(store: StoreToRead, json: Json = False) -> None:
     """List the cohorts and features of a store.
 
     Example: embedcache store ls store.zarr
     """
     from embedcache.cli.show import print_json
     from embedcache.store.listing import list_store
-    from embedcache.store.reader import open_store
 
-    listing = list_store(open_store(store))
+    listing = list_store(store)
     if json:
         print_json(listing)
     else:
-        _print_listing(store.name, listing)
+        _print_listing(store.path.name, listing)
 
 
 @app.command()
-def verify(store: Store, json: Json = False) -> None:
+def verify(
+    store: RootToRead,
+    images: Images = None,
+    recompute: Recompute = 0,
+    encoder: Encoders = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
     """Read a whole store and prove it from its manifest; exit code 1 if anything is wrong.
 
-    Example: embedcache store verify store.zarr
+    Example: embedcache store verify store.zarr --images spain=fetal-planes-db:FOLDER --recompute 20
     """
     from embedcache.cli.show import print_json, progress_bars
+    from embedcache.cli.store_recheck import print_rechecked, recheck, rechecks
+    from embedcache.store.reader import open_store
     from embedcache.store.verify import verify as verify_store
 
+    asked = rechecks(images, recompute, encoder, device, seed)
     with progress_bars() as progress:
         found = verify_store(store, progress)
+        # What is damaged is not worth encoding for.
+        again = recheck(open_store(store), asked, progress) if images and found.sound else None
     if json:
-        print_json({"sound": found.sound, **_plain(found)})
+        print_json({"sound": found.sound, **_plain(found), "rechecked": again})
     else:
         _print_verification(store.name, found)
-    if not found.sound:
+        if again is not None:
+            print_rechecked(again)
+    if not found.sound or (again is not None and not again.sound):
         raise typer.Exit(1)
 
 

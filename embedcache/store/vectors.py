@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.contract import Contract
-from embedcache.errors import DamagedRowsError, DamagedStoreError
+from embedcache.errors import DamagedRowsError, DamagedStoreError, ElsewhereDamagedError
 from embedcache.store.chunks import Objects
 from embedcache.store.layout import VECTOR_ROWS, ArrayLayout, vectors_array
 from embedcache.store.objects import Proofs, Root, object_size
@@ -79,6 +79,8 @@ class Vectors:
     def _block(self, start: int, stop: int, rows: NDArray[np.int64]) -> NDArray[Any]:
         try:
             return self._objects.read(self.layout, start, stop)
+        except ElsewhereDamagedError:
+            raise  # encoding again mends nothing that lies elsewhere
         except DamagedStoreError as error:
             asked = np.zeros(self.layout.rows, np.bool_)
             asked[rows[(rows >= start) & (rows < stop)]] = True

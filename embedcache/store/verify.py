@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -40,6 +39,7 @@ from embedcache.store.manifest import (
 )
 from embedcache.store.objects import (
     Proof,
+    Root,
     children,
     files_below,
     object_size,
@@ -93,7 +93,7 @@ class Verification:
         return not self.findings and not self.unsealed
 
 
-def verify(path: Path, progress: Progress | None = None) -> Verification:
+def verify(path: Root, progress: Progress | None = None) -> Verification:
     """Read every object of a store and compare it with the manifest and with its neighbours.
 
     Raises:
@@ -115,7 +115,7 @@ def verify(path: Path, progress: Progress | None = None) -> Verification:
         # A writer was at it meanwhile, and what was found may be its doing: look again.
 
 
-def _look(path: Path, manifest: Manifest, progress: Progress) -> Verification:
+def _look(path: Root, manifest: Manifest, progress: Progress) -> Verification:
     findings: list[Finding] = []
     every = frozenset(files_below(path))
     begun = frozenset(key for key in every if key.endswith(PARTIAL))
@@ -150,7 +150,7 @@ def _strangers_begun(begun: frozenset[str], manifest: Manifest) -> list[str]:
 
 
 def _expected(
-    path: Path, manifest: Manifest, findings: list[Finding]
+    path: Root, manifest: Manifest, findings: list[Finding]
 ) -> Iterator[tuple[str, Proof]]:
     """Every object that the manifest vouches for: not the open nodes' lists, which may be new."""
     in_flux = {list_key(node) for node in manifest.open}
@@ -163,7 +163,7 @@ def _expected(
 
 
 def _check_object(
-    path: Path, key: str, expected: dict[str, Proof], manifest: Manifest, findings: list[Finding]
+    path: Root, key: str, expected: dict[str, Proof], manifest: Manifest, findings: list[Finding]
 ) -> int:
     """Compare one object with its proof; returns its bytes."""
     try:
@@ -177,7 +177,7 @@ def _check_object(
 
 
 def _problem(
-    path: Path, key: str, size: int | None, expected: dict[str, Proof], manifest: Manifest
+    path: Root, key: str, size: int | None, expected: dict[str, Proof], manifest: Manifest
 ) -> str:
     """What is wrong with an object, in a phrase; empty for what is as it should be."""
     if size is None:
@@ -205,7 +205,7 @@ def _in_open_node(key: str, manifest: Manifest) -> bool:
 
 
 def _check_meaning(
-    path: Path, manifest: Manifest, findings: list[Finding], pool: ThreadPoolExecutor
+    path: Root, manifest: Manifest, findings: list[Finding], pool: ThreadPoolExecutor
 ) -> dict[str, str]:
     """Read every node by its own checksums and rules; content digests of sound feature sets."""
     try:
@@ -230,7 +230,7 @@ def _check_meaning(
     return {one: digest for one, digest in content.items() if digest and one not in bad}
 
 
-def _names(path: Path, node: str, findings: list[Finding]) -> tuple[str, ...]:
+def _names(path: Root, node: str, findings: list[Finding]) -> tuple[str, ...]:
     try:
         return children(path, node)
     except DamagedStoreError as error:
@@ -239,7 +239,7 @@ def _names(path: Path, node: str, findings: list[Finding]) -> tuple[str, ...]:
 
 
 def _judge_features(
-    path: Path, feature_id: str, table: ImageTable, manifest: Manifest, findings: list[Finding]
+    path: Root, feature_id: str, table: ImageTable, manifest: Manifest, findings: list[Finding]
 ) -> str | None:
     """Content digest of a feature set, or None and a finding."""
     try:
@@ -257,7 +257,7 @@ def _check_distinct(table: ImageTable) -> None:
         raise DamagedStoreError("images/digest", "an image is in the table twice")
 
 
-def _check_cohort(path: Path, name: str, images: int, manifest: Manifest) -> None:
+def _check_cohort(path: Root, name: str, images: int, manifest: Manifest) -> None:
     cohort = read_cohort(path, name, images, None)
     layouts = cohort_arrays(name, len(cohort), tuple(cohort.strata)).values()
     keys = [layout.key(chunk) for layout in layouts for chunk in range(layout.chunks)]
@@ -265,7 +265,7 @@ def _check_cohort(path: Path, name: str, images: int, manifest: Manifest) -> Non
     _check_listed(path, cohort_node(name), keys, manifest)
 
 
-def _check_features(path: Path, feature_id: str, table: ImageTable, manifest: Manifest) -> str:
+def _check_features(path: Root, feature_id: str, table: ImageTable, manifest: Manifest) -> str:
     one: FeatureSet = read_feature_set(path, feature_id, len(table), None)
     rows = np.flatnonzero(read_done(path, feature_id, len(table), None))
     keys = set_keys(path, one.contract, one.rows)
@@ -274,7 +274,7 @@ def _check_features(path: Path, feature_id: str, table: ImageTable, manifest: Ma
     return content_digest(vectors, table.digest, rows)
 
 
-def _check_listed(path: Path, node: str, keys: Iterable[str], manifest: Manifest) -> None:
+def _check_listed(path: Root, node: str, keys: Iterable[str], manifest: Manifest) -> None:
     """A sealed node's list names exactly the objects that its kind has: no strangers signed."""
     if node in manifest.open:
         return
