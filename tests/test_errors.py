@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pickle
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def made_up(kind: Any) -> Any:
         return {made_up(typing.get_args(kind)[0]): made_up(typing.get_args(kind)[1])}
     if type(None) in typing.get_args(kind):
         return None
+    if isinstance(kind, types.UnionType):
+        return made_up(typing.get_args(kind)[0])
     return {str: "word", int: 3, float: 0.5, bool: True, Path: Path("folder/file.csv")}[kind]
 
 
