@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +64,31 @@ class Objects:
         stop = layout.rows if stop is None else min(stop, layout.rows)
         chunks = range(start // layout.chunk_rows, -(-stop // layout.chunk_rows))
         there = [chunk for chunk in chunks if self._is_there(layout, chunk)]
-        shape, stored = layout.shape[1:], layout.stored
-        rows = np.empty((max(stop - start, 0), *shape), stored)
+        rows = np.empty((max(stop - start, 0), *layout.shape[1:]), layout.stored)
         if len(there) < len(chunks):
             rows[:] = layout.fill  # of `done`: no other gets here
-        for number, chunk in enumerate(there):
-            if number % AHEAD == 0:
-                fetch(self.root, map(layout.key, there[number : number + AHEAD]))
+        for chunk, whole in self.each(layout, there):
             first = chunk * layout.chunk_rows
             low, high = max(start, first), min(stop, first + layout.chunk_rows)
-            if high - low == layout.chunk_rows:
-                self._read_chunk(layout, chunk, rows[low - start : high - start])
-            else:
-                whole = np.empty((layout.chunk_rows, *shape), stored)
-                self._read_chunk(layout, chunk, whole)
-                rows[low - start : high - start] = whole[low - first : high - first]
+            rows[low - start : high - start] = whole[low - first : high - first]
         return rows.astype(layout.dtype, copy=False)
+
+    def each(
+        self, layout: ArrayLayout, chunks: Sequence[int]
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Chunks one by one, whole and checked: (chunk_rows, …), overwritten by the next.
+
+        Raises:
+            DamagedStoreError: if a chunk is no file of the right size, or fails checksum or proof.
+        """
+        # One buffer that stays in the processor's cache: checksum and copy are then nearly free.
+        data = np.empty(layout.chunk_size if chunks else 0, np.uint8)
+        whole = data[:-CHECKSUM].view(layout.stored).reshape(-1, *layout.shape[1:])
+        for number, chunk in enumerate(chunks):
+            if number % AHEAD == 0:
+                fetch(self.root, map(layout.key, chunks[number : number + AHEAD]))
+            self._read_chunk(layout, chunk, data)
+            yield chunk, whole
 
     def write(self, layout: ArrayLayout, start: int, values: NDArray[Any]) -> None:
         """Write whole chunks, durably: `start` begins one, and `values` end one or the array.
@@ -101,16 +111,15 @@ class Objects:
         check_size(key, size, layout.chunk_size)
         return True
 
-    def _read_chunk(self, layout: ArrayLayout, chunk: int, into: NDArray[Any]) -> None:
+    def _read_chunk(self, layout: ArrayLayout, chunk: int, data: NDArray[np.uint8]) -> None:
         key = layout.key(chunk)
-        data, checksum = into.reshape(-1).view(np.uint8), bytearray(CHECKSUM)
-        read_object_into(self.root, key, data.data, memoryview(checksum))
+        check_size(key, object_size(self.root, key), len(data))
+        read_object_into(self.root, key, data.data)
         if self._proofs is not None:
-            digest = hashlib.sha256(data.data)
-            digest.update(checksum)
-            if Proof(layout.chunk_size, digest.hexdigest()) != self._proofs.get(key):
+            proof = Proof(len(data), hashlib.sha256(data.data).hexdigest())
+            if proof != self._proofs.get(key):
                 raise DamagedStoreError(key, "it is not what the manifest says")
-        if _crc32c(data) != bytes(checksum):
+        if _crc32c(data[:-CHECKSUM]) != data[-CHECKSUM:].tobytes():
             raise DamagedStoreError(layout.path, "a checksum does not hold")
 
 

@@ -169,20 +169,19 @@ def read_object(root: Root, key: str, *, size: int | None = None) -> bytes | Non
         raise StoreAccessError("read", key, reason_of(error)) from error
 
 
-def read_object_into(root: Root, key: str, *parts: memoryview) -> None:
-    """Fill buffers with an object's bytes, one after the other; `object_size` came before.
+def read_object_into(root: Root, key: str, view: memoryview) -> None:
+    """Fill a buffer with an object's bytes; `object_size` came before.
 
     Raises:
-        DamagedStoreError: if it ends before the buffers do.
+        DamagedStoreError: if it ends before the buffer does.
         StoreAccessError: if the system refuses.
     """
     if not isinstance(root, Path):
-        _split(root.read(key), parts)
+        view[:] = root.read(key)
         return
     try:
         with (root / key).open("rb", buffering=0) as file:
-            for part in parts:
-                _fill(file, part, key)
+            _fill(file, view, key)
     except OSError as error:
         raise StoreAccessError("read", key, reason_of(error)) from error
 
@@ -193,11 +192,6 @@ def _fill(file: FileIO, view: memoryview, key: str) -> None:
         if not count:
             raise DamagedStoreError(key, "it is shorter than it was a moment ago")
         view = view[count:]
-
-
-def _split(data: bytes, parts: tuple[memoryview, ...]) -> None:
-    for part in parts:
-        part[:], data = data[: part.nbytes], data[part.nbytes :]
 
 
 def fetch(root: Root, keys: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,6 @@ from embedcache.store.chunks import Objects
 from embedcache.store.layout import VECTOR_ROWS, ArrayLayout, vectors_array
 from embedcache.store.objects import Proofs, Root, object_size
 
-#: Chunks read at once: zarr reads them side by side, and 64 of 768 dimensions are 200 MB.
-SPAN = 64
 #: Bytes of vectors that a content digest holds in memory at once.
 DIGEST_MEMORY = 1 << 29
 
@@ -49,20 +48,28 @@ class Vectors:
         """
         self._check_there(rows)
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
-            out = self._block(int(rows[0]), int(rows[-1]) + 1, rows)  # no copy: the common case
+            with self._naming(rows):  # the common case, without a copy
+                out = self._objects.read(self.layout, int(rows[0]), int(rows[-1]) + 1)
         else:
-            out = self._gather(rows)
+            out = np.empty((len(rows), self.layout.width or 1), self.layout.dtype)
+            self._gather(rows, out)
         self._check_finite(out, rows)
         return out
 
-    def _gather(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        out = np.empty((len(rows), self.layout.width or 1), self.layout.dtype)
-        for chunks in _spans(np.unique(rows // VECTOR_ROWS)):
-            start = int(chunks[0]) * VECTOR_ROWS
-            stop = (int(chunks[-1]) + 1) * VECTOR_ROWS
-            wanted = np.flatnonzero((rows >= start) & (rows < stop))
-            out[wanted] = self._block(start, stop, rows)[rows[wanted] - start]
-        return out
+    def read_into(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """The same, into an array (k, dim) that need not be contiguous."""
+        self._check_there(rows)
+        self._gather(rows, out)
+        self._check_finite(out, rows)
+
+    def _gather(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        order = np.argsort(rows // VECTOR_ROWS, kind="stable")
+        chunks, begin = np.unique(rows[order] // VECTOR_ROWS, return_index=True)
+        places = iter(np.split(order, begin[1:]))
+        with self._naming(rows):
+            for chunk, whole in self._objects.each(self.layout, chunks.tolist()):
+                place = next(places)
+                out[place] = whole[rows[place] - chunk * VECTOR_ROWS]
 
     def damaged(self, done: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Rows that are done and have no sound vector, ascending, (k,) int64."""
@@ -76,14 +83,16 @@ class Vectors:
                 bad[part] = True
         return np.flatnonzero(bad & done)
 
-    def _block(self, start: int, stop: int, rows: NDArray[np.int64]) -> NDArray[Any]:
+    @contextmanager
+    def _naming(self, rows: NDArray[np.int64]) -> Iterator[None]:
+        """Turn damage to chunks into damage to those of the rows that it costs."""
         try:
-            return self._objects.read(self.layout, start, stop)
+            yield
         except ElsewhereDamagedError:
             raise  # encoding again mends nothing that lies elsewhere
         except DamagedStoreError as error:
             asked = np.zeros(self.layout.rows, np.bool_)
-            asked[rows[(rows >= start) & (rows < stop)]] = True
+            asked[rows] = True
             raise self._damage(self.damaged(asked), error.problem) from error
 
     def _check_there(self, rows: NDArray[np.int64]) -> None:
@@ -128,14 +137,6 @@ def content_digest(vectors: Vectors, digest: NDArray[np.uint8], rows: NDArray[np
         part = order[start : start + most]
         text = np.empty((len(part), row_size), np.uint8)
         text[:, :32] = digest[part]
-        text[:, 32:] = vectors.read(part).astype(dtype, copy=False).view(np.uint8)
+        vectors.read_into(part, text[:, 32:].view(dtype))
         sha.update(text.data)
     return sha.hexdigest()
-
-
-def _spans(chunks: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Runs of neighbouring chunks, `SPAN` long at most."""
-    breaks = np.flatnonzero(np.diff(chunks) != 1) + 1
-    for run in np.split(chunks, breaks):
-        for start in range(0, len(run), SPAN):
-            yield run[start : start + SPAN]
