@@ -1,0 +1,301 @@
+"""A stranger's store: an embedcache error or a right answer; nothing outside, nothing huge."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedcache.errors import (
+    DamagedStoreError,
+    EmbedcacheError,
+    StoreAccessError,
+    StratumValueTooLongError,
+)
+from embedcache.store.layout import MOST_BATCH, MOST_DIM, MOST_VALUE
+from embedcache.store.objects import MOST_DOCUMENT
+from embedcache.store.reader import open_store
+from embedcache.store.verify import verify
+from embedcache.store.writer import create_or_open_for_writing
+
+#: What opening and reading a small store may allocate, however it is damaged.
+BOUND = 64 << 20
+
+
+@pytest.fixture(scope="module")
+def sound(make, tmp_path_factory) -> Path:
+    return make().build(tmp_path_factory.mktemp("sound") / "a.zarr")
+
+
+@pytest.fixture
+def store(sound, tmp_path) -> Path:
+    shutil.copytree(sound, tmp_path / "a.zarr")
+    return tmp_path / "a.zarr"
+
+
+def look(path: Path) -> list[tuple[object, ...]]:
+    """Everything that a reader can ask, or the errors it gets."""
+    answers: list[tuple[object, ...]] = []
+    sentences: list[str] = []
+
+    def ask(what: Callable[[], object]) -> None:
+        try:
+            answers.append(("answer", what()))
+        except EmbedcacheError as error:
+            sentences.append(str(error))
+            answers.append(("error",))
+
+    def all_features() -> list[bytes]:
+        opened = open_store(path)
+        return [opened.to_numpy(one.id).tobytes() for one in opened.feature_sets()]
+
+    ask(lambda: bytes(open_store(path).images.digest))
+    ask(lambda: [open_store(path).cohort(n).label.tobytes() for n in open_store(path).cohorts()])
+    ask(all_features)
+    ask(lambda: verify(path).sound)
+    assert all("\n" not in text and len(text) < 5_000 for text in sentences)
+    return answers
+
+
+def documents(path: Path) -> list[Path]:
+    return sorted(path.rglob("zarr.json"))
+
+
+#: numbers, texts and shapes that break whoever believes them
+EVIL = st.one_of(
+    st.sampled_from([0, -1, 2**31, 2**63, 10**12, 10**400, True, None, 1.5, 1e308]),
+    st.sampled_from(["", "..", "../../etc", "/etc/passwd", "a\x00b", "\ud800", "x" * 10_000]),
+    st.sampled_from([[], {}, [[]], {"": {}}, [10**12, 10**12], ["..", "/"]]),
+    st.recursive(
+        st.none() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
+        max_leaves=8,
+    ),
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place of a JSON value, as keys from its root."""
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
+    return [path, *(place for key, one in inner for place in places(one, (*path, key)))]
+
+
+def put_in(value: Any, place: tuple[Any, ...], evil: Any) -> Any:
+    if not place:
+        return evil
+    value[place[0]] = put_in(value[place[0]], place[1:], evil)
+    return value
+
+
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_a_document_with_anything_anywhere_is_an_error_or_a_right_answer(store, data) -> None:
+    right = look(store)
+    file = data.draw(st.sampled_from(documents(store)))
+    whole = file.read_bytes()
+    document = json.loads(whole)
+    place = data.draw(st.sampled_from(places(document)))
+    try:
+        file.write_text(json.dumps(put_in(document, place, data.draw(EVIL))))
+        if data.draw(st.booleans()):  # no manifest to tell: its node counts as open
+            _open_all(store)
+        tracemalloc.start()
+        found = look(store)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    finally:
+        file.write_bytes(whole)
+        _close_all(store)
+    assert most < BOUND
+    for answer, expected in zip(found[:3], right, strict=False):
+        # An edit of words (a name, a licence) may pass while no manifest tells: numbers never do.
+        assert answer in (("error",), expected, ("answer", [])) or file.parent.name in NAMING
+
+
+#: nodes whose document names things: there, fewer cohorts or other labels' names are no damage
+NAMING = {"manifest", "home", "images", "cohorts", "features", "a.zarr"}
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_bytes_damaged_anywhere_are_an_error_or_a_right_answer(store, data) -> None:
+    right = look(store)
+    file = data.draw(st.sampled_from(sorted(p for p in store.rglob("*") if p.is_file())))
+    whole = file.read_bytes()
+    start = data.draw(st.integers(0, len(whole)))
+    length = data.draw(st.integers(0, 40))
+    try:
+        file.write_bytes(
+            whole[:start] + data.draw(st.binary(max_size=60)) + whole[start + length :]
+        )
+        found = look(store)
+    finally:
+        file.write_bytes(whole)
+    for answer, expected in zip(found[:3], right, strict=False):
+        assert answer in (("error",), expected)
+
+
+_MANIFESTS: dict[Path, bytes] = {}
+
+
+def _open_all(store: Path) -> None:
+    file = store / "manifest/zarr.json"
+    _MANIFESTS.setdefault(store, file.read_bytes())
+    try:
+        document = json.loads(file.read_bytes())
+        nodes = [key[9:-10] for key in document["attributes"]["objects"] if key.count("/") > 1]
+        document["attributes"]["open"] = sorted(
+            node for node in nodes if node not in ("cohorts", "features")
+        )
+        file.write_text(json.dumps(document))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        pass  # the manifest itself is what was damaged
+
+
+def _close_all(store: Path) -> None:
+    if store in _MANIFESTS:
+        (store / "manifest/zarr.json").write_bytes(_MANIFESTS.pop(store))
+
+
+def edit(store: Path, key: str, change: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads((store / key).read_text())
+    change(document["attributes"])
+    (store / key).write_text(json.dumps(document))
+
+
+def test_a_stratum_s_name_never_leads_out_of_the_store(store) -> None:
+    _open_all(store)
+    outside = store.parent / "outside"
+    shutil.copytree(store / "cohorts/home/site", outside)
+    for name in ("../../../outside", str(outside), "..", "row", "zarr.json"):
+        edit(store, "cohorts/home/zarr.json", lambda a, n=name: a.update(categories={n: ["x"]}))
+        assert any("stratum" in finding.problem for finding in verify(store).findings), name
+
+
+@pytest.mark.parametrize("node", ["images", "cohorts", "features", "manifest"])
+def test_nothing_is_read_or_written_through_a_linked_folder(store, small, node: str) -> None:
+    outside = store.parent / "outside"
+    (store / node).rename(outside)
+    (outside / "mine.partial").write_text("keep")
+    (store / node).symlink_to(outside, target_is_directory=True)
+    before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    assert not verify(store).sound
+    with pytest.raises(EmbedcacheError):
+        small.build(store, codes=("1", "2"))
+    assert {path: path.stat().st_mtime_ns for path in outside.rglob("*")} == before
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(store, small, tmp_path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("keep")
+    locks = store.parent / "a.zarr.locks"
+    for name in ("table.lock", "table.holder"):
+        shutil.rmtree(locks, ignore_errors=True)
+        locks.mkdir()
+        (locks / name).symlink_to(victim)
+        with pytest.raises(StoreAccessError, match="is a link"):
+            create_or_open_for_writing(store)
+        assert victim.read_text() == "keep"
+
+
+def test_a_folder_that_looks_unfinished_is_a_sentence_and_no_crash(store) -> None:
+    (store / "images/x.partial").mkdir()
+    with pytest.raises(StoreAccessError):
+        create_or_open_for_writing(store)
+
+
+def test_a_file_that_cannot_be_printed_is_named_in_ascii(store) -> None:
+    (store / "images/\x1b[31m").write_text("")
+    (finding,) = verify(store).findings
+    assert finding.node == r"images/\x1b[31m"
+
+
+def test_a_terabyte_in_place_of_a_chunk_is_not_read(store) -> None:
+    for key in ("images/digest/c/0/0", "images/stranger"):
+        with (store / key).open("r+b" if (store / key).exists() else "wb") as file:
+            file.truncate(10**12)  # sparse: it takes no room
+    assert {finding.node for finding in verify(store).findings} >= {"images/digest/c/0/0"}
+    with pytest.raises(DamagedStoreError):
+        _ = open_store(store).images
+
+
+def test_vectors_and_batches_too_large_are_refused_before_anything_is_allocated(
+    store, small
+) -> None:
+    _open_all(store)
+    feature_id = small.contract().feature_id
+    for change in ({"batch": MOST_BATCH + 1}, {"batch": 0}):
+        edit(store, f"features/{feature_id}/zarr.json", lambda a, c=change: a.update(c))
+        with pytest.raises(DamagedStoreError, match="no vector or batch"):
+            open_store(store).feature_sets()
+    assert MOST_DIM * 1024 * 4 <= 1 << 30
+
+
+def test_free_text_is_no_stratum(small, tmp_path) -> None:
+    import dataclasses
+
+    long = np.array(["x" * (MOST_VALUE + 1)] * small.images)
+    cohort = dataclasses.replace(small.cohort(), strata={"note": long})
+    writer = create_or_open_for_writing(tmp_path / "a.zarr")
+    small.add_images(writer)
+    with pytest.raises(StratumValueTooLongError, match="leave free text out"):
+        writer.put_cohort(cohort)
+
+
+BOMB = """
+import resource, sys
+from pathlib import Path
+from embedcache.errors import EmbedcacheError
+from embedcache.store.reader import open_store
+from embedcache.store.verify import verify
+path = Path(sys.argv[1])
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = used + (1 << 30)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    open_store(path).images
+except EmbedcacheError:
+    print(verify(path).sound)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells what is mapped")
+@pytest.mark.parametrize("size", [MOST_DOCUMENT, MOST_DOCUMENT + 2, 1 << 33])
+def test_a_document_of_brackets_stays_below_a_gigabyte(store, size: int) -> None:
+    with (store / "images/zarr.json").open("wb") as file:
+        pairs = min(size, MOST_DOCUMENT + 2) // 3 - 1
+        file.write(b"[" + b"[]," * pairs + b"0]")
+        file.truncate(size)
+    done = subprocess.run(
+        [sys.executable, "-c", BOMB, str(store)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert done.stdout.strip() == "False"
