@@ -1,4 +1,4 @@
-"""Damage to a store, drawn at random: a flipped bit, a lost or shortened file, two chunks swapped."""
+"""Damage to a store, drawn at random: a flipped bit, a lost or cut file, two chunks swapped."""
 
 from __future__ import annotations
 
