@@ -294,10 +294,10 @@ class FeatureLease:
         if not self._opened:
             close_leased(self._path, self._node)
             return
-        if not self._known:
-            check_sound(self._path, self.feature_id)
         keys = set_keys(self._path, self._about.contract, len(self.done))
         written = {**self._written, **self._objects.written}
+        if not written.keys() | self._known.keys() >= set(keys):  # a dead writer left the rest
+            check_sound(self._path, self.feature_id)
         with table_lock(self._path):
             close_node(self._path, self._node, keys, written, self._known)
 

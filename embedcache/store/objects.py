@@ -108,7 +108,7 @@ def object_size(root: Root, key: str) -> int | None:
     try:
         if not has_folder(root, key.rpartition("/")[0]):
             return None
-        found = (root / key).lstat()
+        found = os.lstat(f"{root}{os.sep}{key}")
     except FileNotFoundError:
         return None
     except OSError as error:
