@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -20,14 +21,12 @@ Store = Annotated[
 
 
 def _root(place: str) -> Any:
-    import click
-
     from embedcache.store.places import root_at
 
     # What comes from elsewhere is fetched once, for all processes of this command.
-    context = click.get_current_context()
-    cache = context.with_resource(TemporaryDirectory(prefix="embedcache-"))
-    return root_at(place, Path(cache))
+    cache = TemporaryDirectory(prefix="embedcache-")
+    atexit.register(cache.cleanup)
+    return root_at(place, Path(cache.name))
 
 
 def _opened(place: str) -> Any:
