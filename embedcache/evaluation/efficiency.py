@@ -4,8 +4,8 @@ A value is the mean over independent draws of training patients. Its interval ha
 which patients were drawn to train, and which patients were there to test. Both are resampled,
 independently of each other, and the middle 95 % of the means is given. Measured on 450 simulated
 studies (benchmarks/efficiency.py): it covers 98, 94 and 90 % at 2, 5 and 10 of some 27 patients a
-class; resampling clusters alone 86 to 88, draws alone 75, 59 and 43. It falls as draws come to share
-the patients there are: what another hundred patients would have taught, no resample knows.
+class; resampling clusters alone 86 to 88, draws alone 75, 59 and 43. It falls as draws come to
+share the patients there are: what another hundred would have taught, no resample knows.
 """
 
 from __future__ import annotations
