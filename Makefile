@@ -30,6 +30,9 @@ format: .venv/.dev
 benchmarks: .venv/.dev
 	$(BIN)/python benchmarks/quickstart.py
 	$(BIN)/python benchmarks/kill.py
+	$(BIN)/python benchmarks/durability.py
+	$(BIN)/python benchmarks/damage.py
+	$(BIN)/python benchmarks/store.py --million
 	$(BIN)/python benchmarks/near_duplicates.py
 	$(BIN)/python benchmarks/reference.py
 
