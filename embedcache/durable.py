@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from pathlib import Path
 
 #: Ends the name of a file that is being written; a kill leaves it, a rerun clears it.
@@ -41,12 +42,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def clear_partial(folder: Path) -> int:
+def clear_partial(folder: Path, idle: float = 0) -> int:
     """Delete what killed writers left under a folder; returns how many files.
 
-    Call it only while holding the lock of whatever is written there.
+    Args:
+        folder: where to look, folders below it included.
+        idle: seconds that a file must have lain untouched. 0 is for whoever holds the lock of what
+            is written there; where there is no lock, a living writer's file is younger than this.
     """
-    left = list(folder.rglob(f"*{PARTIAL}"))
+    oldest = time.time() - idle
+    left = [path for path in folder.rglob(f"*{PARTIAL}") if path.stat().st_mtime <= oldest]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)

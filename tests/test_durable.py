@@ -39,3 +39,12 @@ def test_what_a_killed_writer_left_is_cleared_and_counted(tmp_path: Path) -> Non
     (tmp_path / "node" / "kept.12ab34cd.partial").write_bytes(b"half")
     assert clear_partial(tmp_path) == 1
     assert [path.name for path in (tmp_path / "node").iterdir()] == ["kept"]
+
+
+def test_where_there_is_no_lock_only_old_partial_files_are_cleared(tmp_path: Path) -> None:
+    for name, age in (("old", 7200), ("young", 0)):
+        partial = tmp_path / f"{name}.12ab34cd.partial"
+        partial.write_bytes(b"half")
+        os.utime(partial, (partial.stat().st_atime, partial.stat().st_mtime - age))
+    assert clear_partial(tmp_path, idle=3600) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["young.12ab34cd.partial"]

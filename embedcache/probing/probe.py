@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedcache import registry
+from embedcache.durable import clear_partial
 from embedcache.errors import OtherUnitsError
 from embedcache.executor import cores, run_units
 from embedcache.probing.near_duplicates import FILE as NEAR_DUPLICATES
@@ -19,6 +20,8 @@ from embedcache.results.folds_file import write_folds
 from embedcache.results.layout import ResultsFolder, folder_name, write_record
 from embedcache.store.reader import FeatureStore, open_store
 
+#: Seconds after which a half-written file is a killed run's: the largest takes a second or two.
+ABANDONED = 3600.0
 #: Numbers in all feature matrices that are to be fitted, above which worker processes repay the
 #: two seconds that each takes to start (a million numbers take about one).
 _WORTH_PROCESSES = 8_000_000
@@ -95,6 +98,7 @@ def probe(
     for note in plan.prepared.notes:
         progress.note(note)
     settle(ResultsFolder(out), plan.prepared)
+    clear_partial(out, idle=ABANDONED)
     outcomes = _run(plan, estimator, workers, scheduler, progress)
     notes = (*_summary(plan), *_gathered(outcomes))
     for note in notes:

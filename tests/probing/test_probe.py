@@ -48,8 +48,9 @@ def probed(request, tmp_path_factory) -> tuple[Path, Path]:
 
 
 def files_of(results: Path) -> dict[str, bytes]:
-    """Every file but what says when it was made."""
-    every = sorted(path for path in results.rglob("*") if path.is_file())
+    """Every file but what says when it was made, and what a kill has left half written."""
+    whole = (path for path in results.rglob("*") if path.suffix != ".partial")
+    every = sorted(path for path in whole if path.is_file())
     return {str(f.relative_to(results)): f.read_bytes() for f in every if f.name != "protocol.json"}
 
 
