@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -21,12 +19,18 @@ Store = Annotated[
 
 
 def _root(place: str) -> Any:
+    import shutil
+    import weakref
+    from tempfile import mkdtemp
+
     from embedcache.store.places import root_at
 
-    # What comes from elsewhere is fetched once, for all processes of this command.
-    cache = TemporaryDirectory(prefix="embedcache-")
-    atexit.register(cache.cleanup)
-    return root_at(place, Path(cache.name))
+    root = root_at(place)
+    if not isinstance(root, Path):
+        # What comes from elsewhere is fetched once for all processes of this command.
+        root.cache = Path(mkdtemp(prefix="embedcache-"))
+        weakref.finalize(root, shutil.rmtree, root.cache, ignore_errors=True)
+    return root
 
 
 def _opened(place: str) -> Any:

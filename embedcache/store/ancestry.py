@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import DivergedError
-from embedcache.store.feature_set import read_with_done
+from embedcache.store.feature_set import read_done, runs_node
 from embedcache.store.layout import COHORTS, FEATURES, IMAGES
+from embedcache.store.objects import children
 from embedcache.store.reader import FeatureStore
 from embedcache.store.stored_cohort import StoredCohort
 
@@ -47,18 +48,24 @@ def _of_tables(ours: FeatureStore, theirs: FeatureStore) -> Ahead:
 
 def _of_features(feature_id: str, ours: FeatureStore, theirs: FeatureStore) -> Ahead:
     # Run ids are random: who holds all runs of the other was made from it, or from its origin.
-    both = [
-        read_with_done(store.path, feature_id, len(store.images), None) for store in (ours, theirs)
-    ]
-    runs = [{run.id for run in one.runs} for one, _ in both]
-    done = [frozenset(np.flatnonzero(rows).tolist()) for _, rows in both]
+    runs = [set(children(store.path, runs_node(feature_id))) for store in (ours, theirs)]
+    problem = f"{len(runs[0] - runs[1])} runs wrote only here, {len(runs[1] - runs[0])} only there"
+    if runs[0] - runs[1] and runs[1] - runs[0]:
+        raise DivergedError(f"feature set {feature_id}", theirs.path.name, problem)
+    done = [_done(feature_id, store) for store in (ours, theirs)]
     if runs[1] <= runs[0] and done[1] <= done[0]:
         return "ours"
     if runs[0] <= runs[1] and done[0] <= done[1]:
         return "theirs"
-    name = f"{both[0][0].name} ({feature_id})"
-    only = f"{len(done[0] - done[1])} rows are done only here, {len(done[1] - done[0])} only there"
-    raise DivergedError(name, theirs.path.name, f"runs of both are unknown to the other; {only}")
+    problem = (
+        f"{len(done[0] - done[1])} rows are done only here, {len(done[1] - done[0])} only there"
+    )
+    raise DivergedError(f"feature set {feature_id}", theirs.path.name, problem)
+
+
+def _done(feature_id: str, store: FeatureStore) -> frozenset[int]:
+    done = read_done(store.path, feature_id, len(store.images), None)
+    return frozenset(np.flatnonzero(done).tolist())
 
 
 def _of_cohorts(name: str, ours: FeatureStore, theirs: FeatureStore) -> Ahead:

@@ -7,14 +7,19 @@ stops, rows that a document does not speak of yet are there already, never the o
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
-from embedcache.store.ancestry import which_is_ahead
+from embedcache.errors import ElsewhereDamagedError
+from embedcache.store.ancestry import Ahead, which_is_ahead
 from embedcache.store.elsewhere import StoreElsewhere
 from embedcache.store.layout import DOCUMENT, FIXED, IMAGES, MANIFEST, cohort_node
 from embedcache.store.manifest import Manifest, empty_manifest, list_key, manifest_document
 from embedcache.store.objects import Proof
 from embedcache.store.reader import FeatureStore
+
+#: The last step: lists of nodes.
+LISTS = 7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +40,11 @@ class Change:
 
 
 def compare(
-    source: StoreElsewhere, before: StoreElsewhere | None, replace: Collection[str]
+    source: StoreElsewhere,
+    before: StoreElsewhere | None,
+    *,
+    replace: Collection[str] = (),
+    repair: bool = False,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Nodes that the other side lacks or has less of, and nodes that it has more of.
 
@@ -43,9 +52,11 @@ def compare(
         source: the store that is sent.
         before: the other side; None: nothing.
         replace: cohorts to send whatever the other side has of them.
+        repair: what is damaged there is to be replaced.
 
     Raises:
         DivergedError: if the other side has what the source lacks, and lacks what it has.
+        ElsewhereDamagedError: if the other side is damaged, and not by an interrupted push.
     """
     if before is None:
         return source.manifest.nodes, ()
@@ -57,7 +68,15 @@ def compare(
         if here[list_key(node)] == there.get(list_key(node)):
             continue
         known = list_key(node) in there and node not in forced
-        nodes[which_is_ahead(node, ours, theirs) if known else "ours"].append(node)
+        ahead: Ahead = "ours"
+        if known:
+            try:
+                ahead = which_is_ahead(node, ours, theirs)
+            except ElsewhereDamagedError as error:
+                # What a push of the same objects had begun to replace, it may replace again.
+                if not repair and before.proof(error.node) != source.expected(error.node):
+                    raise
+        nodes[ahead].append(node)
     return tuple(nodes["ours"]), tuple(nodes["theirs"])
 
 
@@ -77,8 +96,8 @@ def change_to(
         whole: move every object of theirs, though the other's manifest has it already.
     """
     wanted = {**empty_manifest().objects, **_objects(source, nodes)}
-    known = {} if before is None else {**before.manifest.objects, **_objects(before, nodes)}
     old = {} if before is None else _objects(before, nodes)
+    known = {} if before is None else {**before.manifest.objects, **old}
     moved = [key for key, proof in wanted.items() if whole or known.get(key) != proof]
     kept = empty_manifest().objects if before is None else before.manifest.objects
     lists = {list_key(node): source.manifest.objects[list_key(node)] for node in nodes}
@@ -99,7 +118,7 @@ def rank(key: str, known: Collection[str]) -> int:
     if key in FIXED:
         return 0
     if key.startswith(f"{MANIFEST}/"):
-        return 7
+        return LISTS
     if key.startswith(f"{IMAGES}/"):
         return 4 if parent == "digest" else 3  # its length commits the rows
     return 6 if parent == "done" else 5
@@ -111,5 +130,7 @@ def _objects(store: StoreElsewhere, nodes: tuple[str, ...]) -> dict[str, Proof]:
     for node in nodes:
         if list_key(node) in store.manifest.objects:
             objects[list_key(node)] = store.manifest.objects[list_key(node)]
-            objects |= store.node_proofs(node)
+            # A list that an interrupted push replaced: what it removes is gone before that.
+            with suppress(ElsewhereDamagedError):
+                objects |= store.node_proofs(node)
     return objects

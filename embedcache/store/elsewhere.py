@@ -58,6 +58,7 @@ class StoreElsewhere:
     Attributes:
         transport: how its objects are fetched.
         document: the bytes of manifest/zarr.json that hold for all that is read.
+        cache: a folder in which the processes of a command share what they fetched; None: none.
     """
 
     def __init__(self, transport: Transport, document: bytes, cache: Path | None = None) -> None:
@@ -66,18 +67,18 @@ class StoreElsewhere:
         Args:
             transport: how its objects are fetched.
             document: of the manifest.
-            cache: a folder of this command's, where processes share what they fetched.
+            cache: see the class.
         """
         self.transport = transport
         self.document = document
-        self._cache = cache
+        self.cache = cache
         self._proofs: dict[str, Proofs] = {}
         self._kept: dict[str, bytes] = {}
         self._ahead: dict[str, bytes] = {}
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return StoreElsewhere, (self.transport, self.document, self._cache)
+        return StoreElsewhere, (self.transport, self.document, self.cache)
 
     def __str__(self) -> str:
         return self.name
@@ -98,7 +99,7 @@ class StoreElsewhere:
 
     def size(self, key: str) -> int | None:
         """Bytes that an object must have; asks nobody."""
-        proof = self._expected(key)
+        proof = self.expected(key)
         return None if proof is None else proof.size
 
     def read(self, key: str) -> bytes:
@@ -111,6 +112,8 @@ class StoreElsewhere:
         """
         if key == _ROOT:
             return self.document
+        if key in FIXED and self.expected(key) == proof_of(FIXED[key]):
+            return FIXED[key]  # the same in every store: known without asking
         if key in self._kept:
             return self._kept[key]
         with self._guard:
@@ -128,14 +131,17 @@ class StoreElsewhere:
     def children(self, node: str) -> tuple[str, ...]:
         """Names of the groups right below a group, sorted."""
         if node in (COHORTS, FEATURES):
-            known = [name for name in self.manifest.nodes if name.startswith(f"{node}/")]
-        else:
-            known = [
-                key.removesuffix(f"/{DOCUMENT}")
-                for key in self.node_proofs(_node_of(node))
-                if key.startswith(f"{node}/") and key.endswith(f"/{DOCUMENT}")
-            ]
-        return tuple(sorted(name.removeprefix(f"{node}/") for name in known))
+            below = [name.split("/") for name in self.manifest.nodes]
+            return tuple(sorted(name for kind, *names in below if kind == node for name in names))
+        inside = (
+            key[len(node) + 1 :]
+            for key in self.node_proofs(_node_of(node))
+            if key.startswith(f"{node}/")
+        )
+        groups = (key.split("/") for key in inside)
+        return tuple(
+            sorted(parts[0] for parts in groups if len(parts) == 2 and parts[1] == DOCUMENT)
+        )
 
     def keys(self, node: str) -> Iterator[str]:
         """Keys of all objects at the place; of those that the manifest names, if it lists none."""
@@ -168,7 +174,8 @@ class StoreElsewhere:
             self._proofs[node] = proofs_of(self, node, self.manifest) or {}
         return self._proofs[node]
 
-    def _expected(self, key: str) -> Proof | None:
+    def expected(self, key: str) -> Proof | None:
+        """What the manifest says that an object is; None: the store has no such object."""
         if key == _ROOT:
             return proof_of(self.document)
         if key in FIXED or key.startswith(f"{MANIFEST}/"):
@@ -179,12 +186,12 @@ class StoreElsewhere:
         return self.node_proofs(node).get(key)
 
     def _fetched(self, key: str) -> bytes:
-        proof = self._expected(key)
+        proof = self.expected(key)
         if proof is None:
             raise ElsewhereDamagedError(key, "its manifest does not know it", self.name)
         if proof.size > MOST_OBJECT:
             raise ObjectTooLargeError(self.name, key, proof.size, MOST_OBJECT)
-        cached = None if self._cache is None else self._cache / proof.sha256
+        cached = None if self.cache is None else self.cache / proof.sha256
         if cached is not None and cached.is_file():
             data: bytes | None = cached.read_bytes()
             if data is not None and proof_of(data) == proof:
@@ -204,7 +211,7 @@ class StoreElsewhere:
         raise ElsewhereDamagedError(key, problem, self.name)
 
 
-def open_elsewhere(transport: Transport, cache: Path | None = None) -> StoreElsewhere:
+def open_elsewhere(transport: Transport) -> StoreElsewhere:
     """Fetch the manifest of a store, by which all else is judged.
 
     Raises:
@@ -213,25 +220,25 @@ def open_elsewhere(transport: Transport, cache: Path | None = None) -> StoreElse
         DamagedStoreError: if it is no manifest.
         TransferFailedError: if the place does not answer.
     """
-    store = find_elsewhere(transport, cache)
+    store = find_elsewhere(transport)
     if store is None:
         raise NoStoreElsewhereError(transport.name)
     return store
 
 
-def find_elsewhere(transport: Transport, cache: Path | None = None) -> StoreElsewhere | None:
+def find_elsewhere(transport: Transport) -> StoreElsewhere | None:
     """The same; None if there is none."""
     document = transport.get(_ROOT, MOST_DOCUMENT)
-    return None if document is None else pinned(transport, document, cache)
+    return None if document is None else pinned(transport, document)
 
 
-def pinned(transport: Transport, document: bytes, cache: Path | None = None) -> StoreElsewhere:
+def pinned(transport: Transport, document: bytes) -> StoreElsewhere:
     """A store by the bytes of its manifest, which hold for all that is read.
 
     Raises:
         UnsealedElsewhereError, DamagedStoreError: as `open_elsewhere`.
     """
-    store = StoreElsewhere(transport, document, cache)
+    store = StoreElsewhere(transport, document)
     if store.manifest.open:
         raise UnsealedElsewhereError(transport.name, store.manifest.open)
     return store

@@ -69,7 +69,7 @@ def pack(store: Root, file: Path, *, progress: Progress | None = None) -> int:
     return file.stat().st_size
 
 
-def open_packed(file: Path, cache: Path | None = None) -> StoreElsewhere:
+def open_packed(file: Path) -> StoreElsewhere:
     """Open a packed store where it lies.
 
     Raises:
@@ -77,7 +77,7 @@ def open_packed(file: Path, cache: Path | None = None) -> StoreElsewhere:
         PackUnusableError: if it is no zip of ours.
         NoStoreElsewhereError, UnsealedElsewhereError, DamagedStoreError: as `open_elsewhere`.
     """
-    return open_elsewhere(Packed(file), cache)
+    return open_elsewhere(Packed(file))
 
 
 class Packed:

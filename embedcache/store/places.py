@@ -11,25 +11,20 @@ from embedcache.store.bucket import BUCKETS, WEB, Bucket
 from embedcache.store.elsewhere import StoreElsewhere, Transport, open_elsewhere
 from embedcache.store.folder import Folder
 from embedcache.store.incoming import IncomingFolder
-from embedcache.store.objects import Root
 from embedcache.store.pack import Packed
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/")
 
 
-def root_at(place: str, cache: Path | None = None) -> Root:
+def root_at(place: str) -> Path | StoreElsewhere:
     """Where a store is read in place, from its address.
-
-    Args:
-        place: the address.
-        cache: a folder in which processes share what they fetched.
 
     Raises:
         PlaceUnusableError, PackageMissingError: as `Bucket`.
         NoStoreElsewhereError, TransferFailedError: as `open_elsewhere`.
     """
     transport = transport_to(place)
-    return transport.path if isinstance(transport, Folder) else open_elsewhere(transport, cache)
+    return transport.path if isinstance(transport, Folder) else open_elsewhere(transport)
 
 
 def transport_to(place: str) -> Transport:
@@ -80,8 +75,3 @@ def path_of(place: str) -> Path | None:
         known = ", ".join(f"{name}://" for name in ("file", *WEB, *BUCKETS))
         raise PlaceUnusableError(place, f"has a scheme that is none of {known}")
     return None
-
-
-def is_elsewhere(root: Root) -> bool:
-    """Whether a store is read over a transport."""
-    return isinstance(root, StoreElsewhere)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from embedcache.errors import PlaceTakenError, UnknownNameError
+from embedcache.errors import PlaceTakenError, PublishedMeanwhileError, UnknownNameError
 from embedcache.progress import Progress, Silent
 from embedcache.store.bucket import Bucket
-from embedcache.store.change import Change, change_to, compare, rank
+from embedcache.store.change import LISTS, Change, change_to, compare, rank
 from embedcache.store.elsewhere import PARALLEL, StoreElsewhere, all_proofs, open_elsewhere, pinned
 from embedcache.store.folder import Folder
 from embedcache.store.incoming import IncomingFolder
@@ -151,7 +151,10 @@ def _send(
         if asked.dry_run or plan.change is None:
             return plan.transfer
         with progress.stage(verb, plan.transfer.size, "bytes") as stage:
-            for keys in _phases(plan):
+            for step, keys in _steps(plan):
+                if isinstance(target, Bucket):
+                    _check_alone(target, plan)
+                    target.delete(plan.change.removed if step == LISTS else ())
                 for key in _side_by_side(source, target, keys):
                     stage.advance(plan.sent[key].size)
         _publish(target, plan)
@@ -163,7 +166,7 @@ def _plan(source: StoreElsewhere, target: Bucket | IncomingFolder, asked: _Asked
         if cohort_node(name) not in source.manifest.nodes:
             raise UnknownNameError("cohort", name, source.children(COHORTS))
     before, tag = _current(target)
-    nodes, ahead = compare(source, before, asked.replace)
+    nodes, ahead = compare(source, before, replace=asked.replace, repair=asked.repair)
     if asked.repair:
         nodes = tuple(node for node in source.manifest.nodes if node not in ahead)
     change = change_to(source, before, nodes, whole=asked.repair)
@@ -174,12 +177,14 @@ def _plan(source: StoreElsewhere, target: Bucket | IncomingFolder, asked: _Asked
     there = target.holds(change.moved, source.read) if change.moved else frozenset()
     sent = {key: proof for key, proof in change.moved.items() if key not in there}
     same = before is not None and before.document == change.document.encode() and not sent
+    # Lists that both sides have are read here, where a folder has them.
+    listed = before if before and same and isinstance(target, IncomingFolder) else source
     transfer = Transfer(
         nodes=() if same else nodes,
         ahead=ahead,
         objects=len(sent),
         size=sum(proof.size for proof in sent.values()),
-        total=sum(proof.size for proof in all_proofs(source).values()),
+        total=sum(proof.size for proof in all_proofs(listed).values()),
     )
     return _Plan(
         change=None if same else change, sent=sent, transfer=transfer, before=before, tag=tag
@@ -198,11 +203,11 @@ def _current(target: Bucket | IncomingFolder) -> tuple[StoreElsewhere | None, st
     return store, found[1]
 
 
-def _phases(plan: _Plan) -> Iterator[tuple[str, ...]]:
+def _steps(plan: _Plan) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The objects to send, in steps that must follow each other."""
     known = plan.before.manifest.objects if plan.before else ()
-    for _, keys in groupby(plan.sent, key=lambda key: rank(key, known)):
-        yield tuple(keys)
+    for step, keys in groupby(plan.sent, key=lambda key: rank(key, known)):
+        yield step, tuple(keys)
 
 
 def _side_by_side(
@@ -222,10 +227,20 @@ def _side_by_side(
         pool.shutdown(cancel_futures=True)
 
 
+def _check_alone(target: Bucket, plan: _Plan) -> None:
+    """Stop as soon as somebody else has published, before more of theirs is overwritten.
+
+    Raises:
+        PublishedMeanwhileError: if somebody has.
+    """
+    found = target.get_with_tag(_ROOT, MOST_DOCUMENT)
+    if (found and found[1]) != plan.tag:
+        raise PublishedMeanwhileError(target.name)
+
+
 def _publish(target: Bucket | IncomingFolder, plan: _Plan) -> None:
     assert plan.change is not None, "there is something to publish"
     if isinstance(target, IncomingFolder):
         target.publish(plan.change, plan.before)
         return
-    target.delete(plan.change.removed)
     target.replace(_ROOT, plan.change.document.encode(), plan.tag)

@@ -1,0 +1,181 @@
+"""A packed store: one file that any zip tool and zarr open, and that a stranger cannot abuse."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedcache.errors import (
+    EmbedcacheError,
+    FileInTheWayError,
+    PackUnusableError,
+    UnsealedElsewhereError,
+)
+from embedcache.store.pack import open_packed, pack
+from embedcache.store.reader import open_store
+from embedcache.store.sync import pull
+from embedcache.store.verify import verify
+from embedcache.store.writer import create_or_open_for_writing
+
+
+@pytest.fixture(scope="module")
+def store(make, tmp_path_factory) -> Path:
+    return make().build(tmp_path_factory.mktemp("packed") / "a.zarr")
+
+
+@pytest.fixture(scope="module")
+def packed(store) -> Path:
+    pack(store, store.with_name("a.zip"))
+    return store.with_name("a.zip")
+
+
+def test_a_packed_store_reads_as_the_folder_does(store, packed, make) -> None:
+    here = open_store(packed)
+    feature = make().contract().feature_id
+    assert np.array_equal(here.to_numpy(feature), make().vectors())
+    assert here.cohort("home").same_as(open_store(store).cohort("home"))
+    assert verify(here.path).sound
+    assert verify(here.path).content == verify(store).content
+
+
+def test_the_same_store_packs_to_the_same_bytes_and_lies_there_uncompressed(
+    store, packed, tmp_path
+) -> None:
+    shutil.copytree(store, tmp_path / "elsewhere/other name.zarr")
+    pack(tmp_path / "elsewhere/other name.zarr", tmp_path / "b.zip")
+    assert (tmp_path / "b.zip").read_bytes() == packed.read_bytes()
+    with zipfile.ZipFile(packed) as file:
+        assert file.testzip() is None
+        assert {one.compress_type for one in file.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_zarr_opens_it(packed, make) -> None:
+    feature = make().contract().feature_id
+    with zarr.storage.ZipStore(packed, mode="r") as inside:
+        vectors = zarr.open_array(inside, path=f"features/{feature}/vectors", mode="r")
+        assert np.array_equal(vectors[:], make().vectors())
+
+
+def test_unpacking_it_gives_the_store(store, packed, tmp_path) -> None:
+    pull(str(packed), tmp_path / "b.zarr")
+    with zipfile.ZipFile(packed) as file:
+        file.extractall(tmp_path / "c.zarr")
+    assert verify(tmp_path / "b.zarr").content == verify(store).content
+    assert verify(tmp_path / "c.zarr").sound
+
+
+@pytest.mark.skipif(shutil.which("zip") is None, reason="Debian's zip is not installed")
+def test_a_store_packed_by_a_zip_tool_is_read_too(store, tmp_path, make) -> None:
+    subprocess.run(["zip", "-q", "-0", "-r", tmp_path / "b.zip", "."], cwd=store, check=True)
+    here = open_store(tmp_path / "b.zip")
+    assert np.array_equal(here.to_numpy(make().contract().feature_id), make().vectors())
+
+
+def test_nothing_is_overwritten_and_nothing_half_is_left(store, packed, make, tmp_path) -> None:
+    with pytest.raises(FileInTheWayError):
+        pack(store, packed)
+    shutil.copytree(store, tmp_path / "b.zarr")
+    chunk = tmp_path / "b.zarr" / f"features/{make().contract().feature_id}/vectors/c/0/0"
+    chunk.write_bytes(bytes(20))
+    with pytest.raises(EmbedcacheError):
+        pack(tmp_path / "b.zarr", tmp_path / "b.zip")
+    assert not list(tmp_path.glob("b.zip*"))
+
+
+def test_an_unsealed_store_is_not_packed(make, lease, run, tmp_path) -> None:
+    small = make()
+    with lease(
+        create_or_open_for_writing(small.build(tmp_path / "a.zarr")), small.contract("2")
+    ) as one:
+        one.start_run(run)
+        with pytest.raises(UnsealedElsewhereError):
+            pack(tmp_path / "a.zarr", tmp_path / "a.zip")
+
+
+HOSTILE = {
+    "a way out": "../evil",
+    "an absolute name": "/etc/passwd",
+    "a drive": "C:/evil",
+    "a backslash": "images\\evil",
+    "a dot": "images/./evil",
+    "an empty part": "images//evil",
+    "a hidden name": ".evil",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_name_is_refused(name, packed, tmp_path) -> None:
+    shutil.copy(packed, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "a") as file:
+        file.writestr(zipfile.ZipInfo(name), b"evil")
+    with pytest.raises(PackUnusableError, match="no name of ours"):
+        open_packed(tmp_path / "b.zip")
+
+
+def changed(packed: Path, to: Path, **fields: int) -> Path:
+    """A copy with one more member, whose entry says what `fields` say."""
+    shutil.copy(packed, to)
+    with zipfile.ZipFile(to, "a") as file:
+        member = zipfile.ZipInfo("images/evil")
+        for name, value in fields.items():
+            setattr(member, name, value)
+        file.writestr(member, b"evil" * 100)
+    return to
+
+
+def test_compressed_members_and_links_are_refused(packed, tmp_path) -> None:
+    bomb = changed(packed, tmp_path / "b.zip", compress_type=zipfile.ZIP_DEFLATED)
+    with pytest.raises(PackUnusableError, match="compressed"):
+        open_packed(bomb)
+    link = changed(packed, tmp_path / "c.zip", create_system=3, external_attr=0o120777 << 16)
+    with pytest.raises(PackUnusableError, match="link"):
+        open_packed(link)
+
+
+def test_a_name_twice_is_refused(packed, tmp_path) -> None:
+    shutil.copy(packed, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "a") as file, pytest.warns(UserWarning, match="Dup"):
+        file.writestr(zipfile.ZipInfo("zarr.json"), b"evil")
+    with pytest.raises(PackUnusableError, match="twice"):
+        open_packed(tmp_path / "b.zip")
+
+
+def test_a_list_that_would_fill_the_memory_is_refused_unread(packed, tmp_path) -> None:
+    whole = bytearray(packed.read_bytes())
+    whole[-10:-6] = struct.pack("<L", 1 << 30)
+    (tmp_path / "b.zip").write_bytes(whole)
+    with pytest.raises(PackUnusableError, match="1,073,741,824 bytes"):
+        open_packed(tmp_path / "b.zip")
+
+
+def test_a_member_added_by_a_stranger_is_found_by_verify(packed, tmp_path) -> None:
+    assert "images/evil" in {
+        finding.node
+        for finding in verify(open_packed(changed(packed, tmp_path / "b.zip"))).findings
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+def test_any_damage_is_a_typed_error_or_a_right_answer(
+    place, bit, cut, packed, make, tmp_path_factory
+) -> None:
+    whole = bytearray(packed.read_bytes())
+    where = int(place * len(whole))
+    whole[where] ^= 1 << bit
+    file = tmp_path_factory.mktemp("damaged") / "b.zip"
+    file.write_bytes(whole[:where] if cut else whole)
+    try:
+        vectors = open_store(file).to_numpy(make().contract().feature_id)
+    except EmbedcacheError:
+        return
+    assert np.array_equal(vectors, make().vectors())
