@@ -200,22 +200,17 @@ def inverse(deviation: Floats) -> Floats:
     return np.where(zero, 0.0, 1 / np.where(zero, 1.0, deviation))
 
 
-def correlate(
-    x: NDArray[np.floating], mean: Floats, deviation: Floats, weight: Floats | None = None
-) -> NDArray[np.floating]:
+def correlate(x: NDArray[np.floating], mean: Floats, deviation: Floats) -> NDArray[np.floating]:
     """Second moments of standardised columns (n, p), far values drawn in, (p, p) of x's type.
 
     A row 300 deviations out would hide how all the others lie.
     """
     centre, scale = mean.astype(x.dtype), inverse(deviation).astype(x.dtype)
-    root = None if weight is None else np.sqrt(weight / weight.mean()).astype(x.dtype)
     total = np.zeros((x.shape[1], x.shape[1]), x.dtype)
     for start in range(0, len(x), _ROWS):
         z = x[start : start + _ROWS] - centre
         z *= scale
         np.clip(z, -_FAR, _FAR, out=z)
-        if root is not None:
-            z *= root[start : start + _ROWS, np.newaxis]
         total += z.T @ z
     total /= x.dtype.type(len(x))
     return total

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import ClassAbsentError, NotConvergedError
+from embedcache.errors import NotConvergedError
 from embedcache.probing.estimators import scikit_learn
 from embedcache.probing.estimators.chosen import Chosen, Floats, softmax
+from embedcache.probing.estimators.inner import inner_folds
 from embedcache.probing.estimators.path import fit_folds
-from embedcache.protocol.folds import assign_inner_folds
 from embedcache.protocol.protocol import Tuning
 
 
@@ -87,34 +87,6 @@ class LinearProbe:
 ESTIMATOR = LinearProbe()
 
 
-def inner_folds(
-    label: NDArray[np.int16],
-    cluster: NDArray[np.int64],
-    train: NDArray[np.bool_],
-    *,
-    tuning: Tuning,
-    seed: int,
-) -> NDArray[np.int64]:
-    """Inner fold of each row of each training set, (F, n) int64; -1 outside.
-
-    Raises:
-        ClassAbsentError: if the rows outside an inner fold lack a class: its probability could
-            not be learnt there.
-    """
-    classes = int(label.max()) + 1
-    inner = np.full(train.shape, -1)
-    for number, rows in enumerate(train):
-        fold = assign_inner_folds(label[rows], cluster[rows], folds=tuning.inner_folds, seed=seed)
-        for held_out in range(tuning.inner_folds):
-            count = np.bincount(label[rows][fold != held_out], minlength=classes)
-            if (count == 0).any():
-                raise ClassAbsentError(
-                    class_=int(np.argmin(count)), training=number, inner_fold=held_out
-                )
-        inner[number, rows] = fold
-    return inner
-
-
 def _fitted(
     model: Chosen | NotConvergedError, grid: tuple[float, ...]
 ) -> FittedLinearProbe | NotConvergedError:
@@ -126,14 +98,13 @@ def _fitted(
         weight=model.weight,
         bias=model.bias,
         settings={"C": model.c, "inner-log-loss": float(model.inner_loss.min())},
-        notes=border_note("C", model.c, grid),
+        notes=_border_note(model.c, grid),
     )
 
 
-def border_note(name: str, value: float, grid: tuple[float, ...]) -> tuple[str, ...]:
-    """Say that the best value of a setting lies on the grid's border, if it does."""
-    if len(grid) > 1 and value in {grid[0], grid[-1]}:
-        border = "smallest" if value == grid[0] else "largest"
+def _border_note(c: float, grid: tuple[float, ...]) -> tuple[str, ...]:
+    if len(grid) > 1 and c in {grid[0], grid[-1]}:
+        border = "smallest" if c == grid[0] else "largest"
         wider = "a wider tuning.grid may do better"
-        return (f"the best {name} is the {border} of the grid ({value:g}); {wider}",)
+        return (f"the best C is the {border} of the grid ({c:g}); {wider}",)
     return ()
