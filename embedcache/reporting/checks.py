@@ -80,7 +80,7 @@ def _copies(evidence: Evidence) -> Check:
     found = f"{dropped:,} left out abroad" if dropped else "none abroad"
     protocol = evidence.record.protocol
     if protocol is None or not protocol.links:
-        finding = f"{found}; near-duplicates not looked for"
+        finding = f"{found}; no links of near-duplicates given"
         return Check(state="unknown", subject="Copies", finding=finding, link="#cohorts")
     finding = f"{found}; {count(len(protocol.links), 'near-duplicate pair')} kept together"
     return Check(state="pass", subject="Copies", finding=finding, link="#cohorts")
