@@ -112,3 +112,18 @@ def test_a_newer_format_elsewhere_is_said_so(make, liar) -> None:
     (liar.folder / "manifest/zarr.json").write_text(json.dumps(manifest))
     with pytest.raises(NewerFormatError):
         open_store(root_at(liar.url))
+
+
+def test_a_probe_in_place_gives_the_numbers_of_a_probe_here(make, web, tmp_path) -> None:
+    many = make(images=80)
+    store = many.build(web.folder / "study")
+    web.asked()
+    for place, out in ((web.url, "there"), (store, "here")):
+        words = ["probe", place, "--train", "home", "--out", tmp_path / out, "--folds", 2]
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+    there, here = ((tmp_path / out / "metrics.csv").read_bytes() for out in ("there", "here"))
+    assert there == here
+    asked = web.asked()
+    assert len(asked) == len(set(asked))
+    assert sum("/vectors/c/" in key for key in asked) == 1
