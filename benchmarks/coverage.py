@@ -29,13 +29,15 @@ from coverage_refits import refits
 from record import record
 from simulated_studies import Structure, africa, one_site, spain
 
+#: Studies with bootstrap intervals beside the default; of large ones, from LARGE clusters on.
+BOOTSTRAPPED, OF_LARGE, LARGE = 500, 200, 1_000
 #: Studies of each part; `--studies` changes them all.
 STUDIES = {
     "intervals": 2_000,
     "few": 2_000,
     "rare": 2_000,
     "swap": 10_000,
-    "families": 1_000,
+    "families": 2_000,
     "refits": 400,
 }
 
@@ -45,12 +47,12 @@ def main() -> None:
     arguments.add_argument("parts", nargs="*", help=", ".join(STUDIES))
     arguments.add_argument("--studies", type=int, help="of each setting, in place of the default")
     given = arguments.parse_args()
+    os.nice(10)
     for part in given.parts or STUDIES:
         run(part, given.studies or STUDIES[part])
 
 
 def run(part: str, studies: int) -> None:
-    os.nice(10)
     lines = []
     for line in PARTS[part](studies):
         lines.append(line)
@@ -59,14 +61,15 @@ def run(part: str, studies: int) -> None:
 
 def intervals(studies: int) -> Iterator[dict[str, object]]:
     for setting in settings():
-        yield covered(setting, studies)
+        large = setting.structure.clusters >= LARGE
+        yield covered(setting, studies, bootstrapped=OF_LARGE if large else BOOTSTRAPPED)
 
 
 def few(studies: int) -> Iterator[dict[str, object]]:
     for clusters in (5, 8, 10, 12, 15, 20, 30):
         name, structure = f"one site of {clusters}", one_site(clusters)
         for setting in levels(name, structure, (0.75, 0.926, 0.967, 0.99)):
-            yield covered(setting, studies)
+            yield covered(setting, studies, bootstrapped=BOOTSTRAPPED // 5)
 
 
 def settings() -> Iterator[Setting]:
