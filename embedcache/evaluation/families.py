@@ -59,7 +59,7 @@ def compare_group(group: Sequence[Evaluand], metric: Metric) -> Iterator[Compari
         )
         for (first, second), difference, p in zip(pairs, apart, two_sided(swapped), strict=True)
     ]
-    rows = holm(_max_t(rows, swapped, spread_of(apart)))
+    rows = holm(_max_t(rows, swapped, spread_of(swapped)))
     yield from rows
     for arm in dict.fromkeys(evaluand.arm for evaluand in group):
         members = [index for index, evaluand in enumerate(group) if evaluand.arm == arm]

@@ -113,9 +113,14 @@ def max_t(swapped: Swapped, spread: Floats) -> Floats:
     return adjusted
 
 
-def spread_of(differences: Sequence[LeftOut]) -> Floats:
-    """Root of the sum of squares of each difference's values over clusters: (pairs,) float64."""
-    return np.array([np.sqrt((pseudo_values(one) ** 2).sum()) for one in differences])
+def spread_of(swapped: Swapped) -> Floats:
+    """Root mean square of each pair's exchanges, what makes pairs comparable: (pairs,) float64.
+
+    The exchanges of exchanged data are the same, so this is as it would be without a difference.
+    The root of the sum of squared pseudo-values is not: standardised by it, 21 equal pairs erred
+    in 6.1 % of families of 50 patients and 6.7 % of 20 (benchmarks/coverage.py families).
+    """
+    return np.asarray(np.sqrt((swapped.drawn**2).mean(axis=0)))
 
 
 def pseudo_values(difference: LeftOut) -> Floats:
