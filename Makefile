@@ -33,6 +33,7 @@ benchmarks: .venv/.dev
 	$(BIN)/python benchmarks/durability.py
 	$(BIN)/python benchmarks/damage.py
 	$(BIN)/python benchmarks/store.py --million
+	$(BIN)/python benchmarks/share.py
 	$(BIN)/python benchmarks/near_duplicates.py
 	$(BIN)/python benchmarks/reference.py
 
