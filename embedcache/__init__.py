@@ -34,10 +34,14 @@ if TYPE_CHECKING:
     from embedcache.store.exchange.transfer import import_features as import_features
     from embedcache.store.exchange.transfer import load_features as load_features
     from embedcache.store.merge import merge as merge
+    from embedcache.store.pack import pack as pack
+    from embedcache.store.places import root_at as root_at
     from embedcache.store.reader import FeatureStore as FeatureStore
     from embedcache.store.reader import open_store as open_store
     from embedcache.store.subset import Selection as Selection
     from embedcache.store.subset import subset as subset
+    from embedcache.store.sync import pull as pull
+    from embedcache.store.sync import push as push
     from embedcache.store.verify import verify as verify
 
 _PLACES = {
@@ -64,10 +68,14 @@ _PLACES = {
     "import_features": "embedcache.store.exchange.transfer",
     "load_features": "embedcache.store.exchange.transfer",
     "merge": "embedcache.store.merge",
+    "pack": "embedcache.store.pack",
+    "root_at": "embedcache.store.places",
     "FeatureStore": "embedcache.store.reader",
     "open_store": "embedcache.store.reader",
     "Selection": "embedcache.store.subset",
     "subset": "embedcache.store.subset",
+    "pull": "embedcache.store.sync",
+    "push": "embedcache.store.sync",
     "verify": "embedcache.store.verify",
 }
 
