@@ -106,7 +106,7 @@ def put_in(value: Any, place: tuple[Any, ...], evil: Any) -> Any:
 
 
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -140,7 +140,7 @@ NAMING = {"manifest", "home", "images", "cohorts", "features", "a.zarr"}
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
