@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # before numpy is loaded
 
-from coverage_intervals import STRONG, Setting, covered
+from coverage_intervals import EXTREME, STRONG, Setting, covered
 from coverage_pairs import families, swap
 from coverage_rare import rare
 from coverage_refits import refits
@@ -75,15 +75,21 @@ def few(studies: int) -> Iterator[dict[str, object]]:
 def settings() -> Iterator[Setting]:
     """Africa-like, 50 and 20 patients of Spain, Spain itself; from .75 to the ceiling."""
     yield from levels("Africa", africa(), (0.75, 0.85, 0.926, 0.967, 0.99))
-    yield Setting(name="Africa", structure=africa(), macro_f1=0.967, patient=STRONG)
+    yield from stronger("Africa", africa(), 0.967)
     for patients in (50, 20):
         name = f"{patients} patients, 6 classes"
         six, four = spain(drawn=patients), spain(drawn=patients, shared_classes=True)
         yield from levels(name, six, (0.75, 0.85, 0.926, 0.967))
-        yield Setting(name=name, structure=six, macro_f1=0.926, patient=STRONG)
+        yield from stronger(name, six, 0.926)
         yield from levels(f"{patients} patients, 4 classes", four, (0.926, 0.967, 0.99))
-    yield from levels("Spain", spain(), (0.926, 0.75, 0.99))
-    yield Setting(name="Spain", structure=spain(), macro_f1=0.926, patient=STRONG)
+    yield from levels("Spain", spain(), (0.75, 0.926, 0.99))
+    yield from stronger("Spain", spain(), 0.926)
+
+
+def stronger(name: str, structure: Structure, value: float) -> Iterator[Setting]:
+    """The same with patients who differ more."""
+    for patient in (STRONG, EXTREME):
+        yield Setting(name=name, structure=structure, macro_f1=value, patient=patient)
 
 
 def levels(name: str, structure: Structure, values: Sequence[float]) -> Iterator[Setting]:
