@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Fitted(Protocol):
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Class probabilities of features (k, d), (k, c) float64, rows sum to one."""
 
-    def state(self) -> dict[str, NDArray[np.float64]]:
+    def state(self) -> Mapping[str, NDArray[Any]]:
         """Arrays that give the same probabilities again, by name."""
 
 
@@ -64,5 +65,5 @@ class Estimator(Protocol):
             seed: of the inner folds.
         """
 
-    def restore(self, state: dict[str, NDArray[np.float64]]) -> Fitted:
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> Fitted:
         """The model that a `state` was taken of; its settings and notes stand elsewhere."""

@@ -6,7 +6,9 @@ after the other (`tuning.solver` in the protocol). docs/explanation/probe.md com
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +81,7 @@ class LinearProbe:
             models = fit_folds(x, label, train, inner, tuning.grid)
         return tuple(_fitted(model, tuning.grid) for model in models)
 
-    def restore(self, state: dict[str, Floats]) -> FittedLinearProbe:
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> FittedLinearProbe:
         """The model that a `state` was taken of; see `Estimator.restore`."""
         return FittedLinearProbe(**state, settings={}, notes=())
 

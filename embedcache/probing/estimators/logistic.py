@@ -1,7 +1,7 @@
 """The batched solver behind scikit-learn's interface, for use outside a protocol.
 
-It minimises what `sklearn.linear_model.LogisticRegression` minimises, L2 penalty and free intercept,
-and comes nearer to the minimum. Computed in float64.
+It minimises what `sklearn.linear_model.LogisticRegression` minimises, with an L2 penalty and a free
+intercept, and comes nearer to the minimum. Computed in float64.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class ProbeLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[m
 
     def fit(
         self,
-        X: ArrayLike,
+        X: ArrayLike,  # noqa: N803  # scikit-learn's name
         y: ArrayLike,
-        sample_weight: ArrayLike | None = None,  # noqa: N803  # scikit-learn's name
+        sample_weight: ArrayLike | None = None,
     ) -> ProbeLogisticRegression:
         """Fit features (n, d) and labels (n,), with a weight for each row (n,) where given.
 

@@ -6,8 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.linear_model import LogisticRegression  # noqa: TID253  # the reference throughout
+from sklearn.utils.estimator_checks import (  # noqa: TID253  # parametrizes a test
+    estimator_checks_generator,
+)
 
 import embedcache
 from embedcache.errors import NotConvergedError
@@ -31,8 +33,9 @@ def test_it_passes_scikit_learn_s_check_estimator(check) -> None:
 def test_probabilities_are_scikit_learn_s_to_3e_6(c, classes, features) -> None:
     x, label, _ = features(200, 30, classes)
     x = x.astype(np.float64)
+    # lbfgs leaves 6e-6 at C = 100, whatever its tol.
     ours = ProbeLogisticRegression(C=c).fit(x, label)
-    theirs = LogisticRegression(C=c, tol=1e-9, max_iter=100_000).fit(x, label)
+    theirs = LogisticRegression(C=c, solver="newton-cg", tol=1e-10, max_iter=1_000).fit(x, label)
     assert np.abs(ours.predict_proba(x) - theirs.predict_proba(x)).max() < 3e-6
     assert ours.coef_.shape == theirs.coef_.shape
     assert np.allclose(ours.coef_, theirs.coef_, atol=1e-4 * np.abs(theirs.coef_).max())
