@@ -26,16 +26,12 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Each takes minutes; results lie in benchmarks/results/ as JSON.
+# Minutes each, coverage and probe half an hour; results lie in benchmarks/results/ as JSON.
+BENCHMARKS := quickstart reference memory kill durability damage near_duplicates pixels_near_duplicates \
+	reidentification share store bootstrap probe efficiency coverage
+
 benchmarks: .venv/.dev
-	$(BIN)/python benchmarks/quickstart.py
-	$(BIN)/python benchmarks/kill.py
-	$(BIN)/python benchmarks/durability.py
-	$(BIN)/python benchmarks/damage.py
-	$(BIN)/python benchmarks/store.py --million
-	$(BIN)/python benchmarks/share.py
-	$(BIN)/python benchmarks/near_duplicates.py
-	$(BIN)/python benchmarks/reference.py
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv quickstart
