@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from embedcache.store.listing import CohortListing, FeatureListing, StoreListing
     from embedcache.store.verify import Verification
 
-app = typer.Typer(help="Look at feature stores, prove them, share them, join and cut them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at feature stores, prove them, share them, join and cut them.", no_args_is_help=True
+)
 app.command()(inspect)
 app.command()(merge)
 app.command()(subset)
