@@ -77,7 +77,7 @@ COUNT_METRICS: tuple[CountMetric | ClassMetric, ...] = (
 #: AUROC that each encoder has on each cohort.
 AUROC_LEVELS = (0.995, 0.86)
 #: Draws of scipy and scikit-learn, whose seconds a draw do not depend on how many there are.
-SLOW_DRAWS = 20
+SLOW_DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
