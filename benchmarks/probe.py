@@ -4,8 +4,8 @@
 
 Seven feature sets of 12,400 rows (simulated_features.py), 5 outer by 3 inner patient folds, 10
 values of C evenly from 1e-4 to 1e2 (--grid product: those of our default protocol, which end at
-10), a refit an outer fold (--apart: twice the variance between classes, which spares scikit-learn more
-iterations than us); then the real efficientnet-lite0 features of 888 Spanish images,
+10), a refit an outer fold (--apart: twice the variance between classes, which spares scikit-learn
+more iterations than us); then the real efficientnet-lite0 features of 888 Spanish images,
 all folds (from STORE if given, else extracted now). Ours fits all folds. scikit-learn fits the
 first `--folds` outer folds, and its CPU seconds are multiplied up to five; its folds are alike.
 
