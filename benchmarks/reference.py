@@ -61,7 +61,7 @@ def scores(store: Path, results: Path, seed: int) -> dict[str, dict[str, list[fl
     found: dict[str, dict[str, list[float | None]]] = {}
     for row in evaluate(results):
         whole = not row.class_ and not row.stratum and row.class_rule == "restricted"
-        if row.metric == "macro-f1" and whole:
+        if row.metric == "macro-f1" and row.level == "image" and whole:
             of_encoder = found.setdefault(row.encoder, {})
             of_encoder[row.estimand] = [row.value, row.low, row.high]
     return found
