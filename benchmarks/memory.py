@@ -24,15 +24,17 @@ def child(setting: str) -> None:
     import numpy as np
     import torch
 
-    from embedcache import load_encoder
-    from embedcache.extraction.memory import keep_freed_memory
+    from embedcache.encoders.checkpoint import read_state
+    from embedcache.encoders.memory import keep_freed_memory
+    from embedcache.encoders.resolve import resolve
 
-    encoder = load_encoder("efficientnet-lite0")
-    network = encoder.module
+    # Not `load_encoder`: whatever it builds keeps freed memory.
+    encoder = resolve("efficientnet-lite0")
+    network = encoder.spec.build(read_state(encoder.file)).eval()
     if setting != "neither":
         keep_freed_memory()
-    if setting != "kept-and-channels-last":
-        network = network.to(memory_format=torch.contiguous_format)
+    if setting == "kept-and-channels-last":
+        network = network.to(memory_format=torch.channels_last)
     batch = torch.rand(32, 3, 224, 224)
     if setting == "kept-and-channels-last":
         batch = batch.contiguous(memory_format=torch.channels_last)

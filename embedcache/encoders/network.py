@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.contract import Contract, Precision
+from embedcache.encoders.memory import keep_freed_memory
 from embedcache.encoders.preprocessing import fit, normalise
 from embedcache.errors import EncoderOutputError
 
@@ -37,6 +38,7 @@ class NetworkEncoder:
     ) -> None:
         import torch
 
+        keep_freed_memory()
         # Convolutions run on pixels side by side about a quarter faster; attention does not care.
         module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self.module = module.eval().requires_grad_(requires_grad=False)

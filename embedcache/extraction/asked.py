@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from embedcache.cohorts.cohort import Cohort
 from embedcache.cohorts.reference import read_cohort
 from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.errors import CohortTwiceError
 from embedcache.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How a run works; see `extract`."""
+
+    device: str
+    batch: int
+    workers: int
 
 
 def resolve_all(

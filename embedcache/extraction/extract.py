@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from embedcache.cohorts.cohort import Cohort
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.executor import cores
-from embedcache.extraction.asked import read_all, resolve_all
-from embedcache.extraction.memory import keep_freed_memory
+from embedcache.extraction.asked import Settings, read_all, resolve_all
 from embedcache.extraction.stream import Lane, Wanted, run_pass
 from embedcache.extraction.survey import Survey, survey
 from embedcache.images.source import ImageFile
@@ -87,13 +86,6 @@ class Extraction:
     two_labels: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Settings:
-    device: str
-    batch: int
-    workers: int
-
-
 def extract(
     store: Path,
     cohorts: Sequence[Cohort | str],
@@ -120,7 +112,7 @@ def extract(
         StoreBusyError: if another process writes one of the feature sets.
     """
     progress = progress or Silent()
-    settings = _Settings(device=device, batch=batch, workers=workers or cores())
+    settings = Settings(device=device, batch=batch, workers=workers or cores())
     resolved = resolve_all(encoders, progress)
     read = read_all(cohorts)
     key = owner_key()
@@ -184,7 +176,7 @@ def _encode(
     writer: StoreWriter,
     wanted: list[Wanted],
     encoders: list[ResolvedEncoder],
-    settings: _Settings,
+    settings: Settings,
     progress: Progress,
 ) -> tuple[list[EncoderSummary], dict[int, str]]:
     """One pass for all encoders; returns what each did, and why images failed, by row."""
@@ -220,12 +212,11 @@ def _lease(writer: StoreWriter, encoder: ResolvedEncoder, batch: int) -> Feature
 
 
 def _lane(
-    encoder: ResolvedEncoder, lease: FeatureLease, missing: NDArray[np.int64], settings: _Settings
+    encoder: ResolvedEncoder, lease: FeatureLease, missing: NDArray[np.int64], settings: Settings
 ) -> Lane:
     from embedcache.encoders.device import device_name, pick_device
 
     device = pick_device(settings.device)
-    keep_freed_memory()
     lease.start_run(provenance(device_name(device)))
     return Lane(encoder.build(device), lease, missing)
 

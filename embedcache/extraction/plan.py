@@ -16,7 +16,7 @@ from embedcache.encoders.device import pick_device
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.errors import ImageUnreadableError
 from embedcache.executor import cores
-from embedcache.extraction.asked import read_all, resolve_all
+from embedcache.extraction.asked import Settings, read_all, resolve_all
 from embedcache.extraction.extract import BATCH
 from embedcache.extraction.survey import Survey, survey
 from embedcache.images.decode import decode
@@ -62,13 +62,11 @@ def plan(
     """Say what `extract` with the same arguments would do; see there for them and for errors."""
     progress = progress or Silent()
     resolved = resolve_all(encoders, progress)
-    surveys = [survey(cohort, workers or cores(), progress) for cohort in read_all(cohorts)]
+    settings = Settings(device=device, batch=batch, workers=workers or cores())
+    surveys = [survey(cohort, settings.workers, progress) for cohort in read_all(cohorts)]
     there = open_store(store) if store.exists() else None
     images = _distinct(surveys)
-    return tuple(
-        _planned(encoder, images, there, (device, batch, workers or cores()))
-        for encoder in resolved
-    )
+    return tuple(_planned(encoder, images, there, settings) for encoder in resolved)
 
 
 def _distinct(surveys: list[Survey]) -> dict[bytes, Source]:
@@ -83,7 +81,7 @@ def _planned(
     encoder: ResolvedEncoder,
     images: dict[bytes, Source],
     store: FeatureStore | None,
-    settings: tuple[str, int, int],
+    settings: Settings,
 ) -> PlannedEncoder:
     done = set() if store is None else _done(store, encoder.contract.feature_id)
     missing = [source for digest, source in images.items() if digest not in done]
@@ -93,7 +91,7 @@ def _planned(
         feature_id=contract.feature_id,
         images=len(images),
         missing=len(missing),
-        seconds=_measured(encoder, missing, *settings) if missing else 0.0,
+        seconds=_measured(encoder, missing, settings) if missing else 0.0,
         bytes=len(missing) * contract.dim * np.dtype(contract.dtype).itemsize,
     )
 
@@ -105,25 +103,23 @@ def _done(store: FeatureStore, feature_id: str) -> set[bytes]:
     return {digest.tobytes() for digest in digests}
 
 
-def _measured(
-    encoder: ResolvedEncoder, missing: list[Source], device: str, batch: int, workers: int
-) -> float:
+def _measured(encoder: ResolvedEncoder, missing: list[Source], settings: Settings) -> float:
     """Seconds for all missing images, from one real batch after one that warms up."""
-    built = encoder.build(pick_device(device))
-    some = missing[:batch]
+    built = encoder.build(pick_device(settings.device))
+    some = missing[: settings.batch]
     started = time.monotonic()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(settings.workers) as pool:
         pictures = [found for found in pool.map(_decoded, some) if found is not None]
         prepared = list(pool.map(built.prepare, pictures))
     preparing = (time.monotonic() - started) / len(some)
     if not prepared:
         return preparing * len(missing)
-    pixels = np.zeros((batch, *prepared[0].shape), np.uint8)
+    pixels = np.zeros((settings.batch, *prepared[0].shape), np.uint8)
     pixels[: len(prepared)] = prepared
     built.encode(pixels)
     started = time.monotonic()
     built.encode(pixels)
-    encoding = (time.monotonic() - started) / batch
+    encoding = (time.monotonic() - started) / settings.batch
     # Reading runs beside encoding; the slower one decides.
     return max(preparing, encoding) * len(missing)
 

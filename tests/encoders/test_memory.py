@@ -12,7 +12,7 @@ import pytest
 FAULTS = """
 import json, resource, sys
 import numpy as np
-from embedcache.extraction.memory import keep_freed_memory
+from embedcache.encoders.memory import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 np.ones(1 << 23)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
