@@ -1,7 +1,7 @@
 """Let freed memory stay with this process, so that each batch does not fetch it anew.
 
 A network's activations are tens of megabytes each. glibc gives blocks of that size back to the
-system at once, and the next layer faults every page in again: two fifths of the processor time of
+system at once, and the next layer faults every page in again: over half of the processor time of
 efficientnet-lite0 on a CPU were spent in the kernel (benchmarks/results/memory.json).
 """
 
