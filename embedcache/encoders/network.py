@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ class NetworkEncoder:
     def __init__(
         self,
         module: nn.Module,
+        pool: nn.Module | None = None,
         *,
         name: str,
         contract: Contract,
@@ -42,6 +43,7 @@ class NetworkEncoder:
         # Convolutions run on pixels side by side about a quarter faster; attention does not care.
         module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self.module = module.eval().requires_grad_(requires_grad=False)
+        self.pool = pool and pool.to(device).eval().requires_grad_(requires_grad=False)
         self.name = name
         self.contract = contract
         self.licence = licence
@@ -58,17 +60,38 @@ class NetworkEncoder:
         Raises:
             EncoderOutputError: if the network does not give (b, dim).
         """
-        import torch
+        return encode_together([self], batch)[0]
 
-        autocast = _autocast(self.device, self.contract.precision)
-        with torch.inference_mode(), reproducible(), autocast:
-            pixels = torch.from_numpy(batch).to(self.device)
-            picture = normalise(pixels, self.contract.preprocessing)
-            vector = self.module(picture.contiguous(memory_format=torch.channels_last))
-        expected, found = (len(batch), self.contract.dim), tuple(vector.shape)
+
+def encode_together(
+    encoders: Sequence[NetworkEncoder], batch: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """Run one network once and pool its output by each encoder's own rule.
+
+    Args:
+        encoders: of one module, preprocessing, precision and device.
+        batch: (b, channels, height, width) uint8.
+
+    Returns:
+        for each encoder (b, dim) float32, bit for bit what it gives alone.
+
+    Raises:
+        EncoderOutputError: if one does not give (b, dim).
+    """
+    import torch
+
+    first = encoders[0]
+    autocast = _autocast(first.device, first.contract.precision)
+    with torch.inference_mode(), reproducible(), autocast:
+        pixels = torch.from_numpy(batch).to(first.device)
+        picture = normalise(pixels, first.contract.preprocessing)
+        output = first.module(picture.contiguous(memory_format=torch.channels_last))
+        vectors = [output if one.pool is None else one.pool(output) for one in encoders]
+    for one, vector in zip(encoders, vectors, strict=True):
+        expected, found = (len(batch), one.contract.dim), tuple(vector.shape)
         if found != expected:
-            raise EncoderOutputError(self.name, expected, found)
-        return np.asarray(vector.float().cpu().numpy(), np.float32)
+            raise EncoderOutputError(one.name, expected, found)
+    return [np.asarray(vector.float().cpu().numpy(), np.float32) for vector in vectors]
 
 
 @contextmanager

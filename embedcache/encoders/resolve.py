@@ -77,11 +77,13 @@ class ResolvedEncoder:
             # Seeded, so that nothing random outside the checkpoint, if any, depends on the caller.
             with seeded(0):
                 module = self.spec.build(state)
+                pool = self.spec.pool and self.spec.pool(state)
         except WeightsMismatchError as error:
             named = "its random start" if self.file is None else self.file.name
             raise replace(error, encoder=self.spec.name, file=named) from error
         return NetworkEncoder(
             module,
+            pool,
             name=self.name,
             contract=self.contract,
             licence=self.licence,

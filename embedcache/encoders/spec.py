@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from embedcache.contract import Contract, Precision, Preprocessing
 from embedcache.encoders.weights import WeightSource
@@ -48,13 +48,36 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """Whether an encoder has seen a cohort before it is tested on it.
+
+    Attributes:
+        cohort: the kind of the cohort's reader, such as `fetal-planes-db`.
+        answer: `yes`: its images were trained on; `selection`: they chose among checkpoints;
+            `not listed`: a published list of training sets does not name it; `unknown`: there is
+            no such list, which is no "no".
+        source: what says so.
+        checked: on which day, ISO 8601.
+    """
+
+    cohort: str
+    answer: Literal["yes", "selection", "not listed", "unknown"]
+    source: str
+    checked: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """What a variant changes of its encoder; None where it changes nothing."""
+    """What a variant changes of its encoder; None where it changes nothing.
+
+    Variants that leave `build` and `preprocessing` alone share one forward pass with their encoder.
+    """
 
     preprocessing: Preprocessing | None = None
     pooling: str | None = None
     dim: int | None = None
     build: Callable[[dict[str, Tensor]], nn.Module] | None = None
+    pool: Callable[[dict[str, Tensor]], nn.Module] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +92,18 @@ class EncoderSpec:
         preprocessing: how a picture becomes a tensor.
         pooling: how tokens or maps become one vector.
         build: makes the network from a checkpoint's tensors, strictly; its forward takes the
-            normalised (b, c, h, w) float32 and gives (b, dim).
+            normalised (b, c, h, w) float32 and gives what `pool` takes, or (b, dim) without one.
+        pool: makes what turns the network's output into (b, dim), from the same tensors; None
+            where the network does.
         sources: where its weights lie, first choice first.
         untrained: a checkpoint that nobody trained, from a seed; None where `=random` is refused.
         variants: what each of its own variants changes; precisions come on top.
         licence: of the weights: SPDX name or the licence's own; empty if not known.
         citation: how to cite it; empty if not known.
         pretraining: the data sets it was trained on.
+        overlap: of these with cohorts that it may be tested on.
+        domain: what pictures it was trained on, in two or three words.
+        parameters: numbers that its feature rests on, pooling included; 0 if not known.
         notes: what whoever uses it must know.
     """
 
@@ -85,6 +113,7 @@ class EncoderSpec:
     preprocessing: Preprocessing
     pooling: str
     build: Callable[[dict[str, Tensor]], nn.Module]
+    pool: Callable[[dict[str, Tensor]], nn.Module] | None = None
     code: str = "1"
     sources: tuple[WeightSource, ...] = ()
     untrained: Callable[[int], dict[str, Tensor]] | None = None
@@ -92,6 +121,9 @@ class EncoderSpec:
     licence: str = ""
     citation: str = ""
     pretraining: tuple[str, ...] = ()
+    overlap: tuple[Overlap, ...] = ()
+    domain: str = ""
+    parameters: int = 0
     notes: tuple[str, ...] = ()
 
     def varied(self, name: str) -> EncoderSpec:
@@ -109,6 +141,7 @@ class EncoderSpec:
             pooling=variant.pooling or self.pooling,
             dim=variant.dim or self.dim,
             build=variant.build or self.build,
+            pool=variant.pool or self.pool,
         )
 
 
