@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from embedcache.contract import Contract, Precision, Preprocessing
 from embedcache.encoders.weights import WeightSource
 from embedcache.errors import VariantUnknownError
+from embedcache.provenance import Overlap as Overlap  # noqa: PLC0414  # re-exported: families name it beside their spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,31 +49,16 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Overlap:
-    """Whether an encoder has seen a cohort before it is tested on it.
-
-    Attributes:
-        cohort: the kind of the cohort's reader, such as `fetal-planes-db`.
-        answer: `yes`: its images were trained on; `selection`: they chose among checkpoints;
-            `not listed`: a published list of training sets does not name it; `unknown`: there is
-            no such list, which is no "no".
-        source: what says so.
-        checked: on which day, ISO 8601.
-    """
-
-    cohort: str
-    answer: Literal["yes", "selection", "not listed", "unknown"]
-    source: str
-    checked: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
     """What a variant changes of its encoder; None where it changes nothing.
 
     Variants that leave `build` and `preprocessing` alone share one forward pass with their encoder.
+
+    Attributes:
+        about: what it is, and whose way that is, in a line.
     """
 
+    about: str = ""
     preprocessing: Preprocessing | None = None
     pooling: str | None = None
     dim: int | None = None
