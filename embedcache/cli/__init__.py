@@ -11,6 +11,7 @@ import typer
 
 from embedcache.cli.cohorts import app as cohorts
 from embedcache.cli.compare import compare
+from embedcache.cli.encoders import app as encoders
 from embedcache.cli.evaluate import evaluate
 from embedcache.cli.extract import extract
 from embedcache.cli.key import app as key
@@ -37,6 +38,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(report)
 app.command()(shift)
+app.add_typer(encoders, name="encoders")
 app.add_typer(cohorts, name="cohorts")
 app.add_typer(store, name="store")
 app.add_typer(key, name="key")
