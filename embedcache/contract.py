@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from embedcache.schema import sha256_json
+from embedcache.schema import LATER, sha256_json
 
 Fit = Literal["squash", "pad-square", "long-side", "centre-crop"]
-Resample = Literal["nearest", "box", "bilinear", "bicubic"]
-Colour = Literal["grey", "rgb"]
+Resample = Literal["nearest", "box", "bilinear", "bicubic", "cv2-bilinear", "cv2-bicubic"]
+Colour = Literal["grey", "rgb", "mean"]
+Standardise = Literal["channel", "picture"]
+Pad = Literal["before", "after"]
 Precision = Literal["fp32", "bf16", "fp16"]
 StoredDtype = Literal["float32", "float16"]
 
@@ -27,20 +29,29 @@ NO_WEIGHTS = "none"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """How a decoded picture becomes a tensor; each step is PIL-exact.
+    """How a decoded picture becomes a tensor; each step is exact to PIL or to OpenCV.
+
+    A field that a later version added is left out of the canonical JSON at its default, so that
+    contracts from before it keep their feature ids (docs/decisions/0074).
 
     Attributes:
         height: rows of the tensor, pixels.
         width: columns of the tensor, pixels.
-        colour: `grey` keeps one channel, `rgb` three (a grey picture's are equal).
+        colour: `grey` keeps one channel, PIL's luma; `rgb` three (a grey picture's are equal);
+            `mean` averages R, G and B, rounds nothing, and gives the average three times.
         fit: `squash` resizes to (height, width) whatever the aspect; `pad-square` first pads
             with black to a centred square; `long-side` resizes the longer side, then pads right
             and bottom; `centre-crop` resizes the shorter side to `height / crop`, then crops.
-        resample: the filter of PIL's resize, antialiased.
+        resample: the filter: of PIL's resize, antialiased, or `cv2-…` of OpenCV's, which is not.
         crop: share of each side that is kept: `centre-crop` and `squash` resize to the size
             divided by it, rounded down, then crop the centre; 1 for the other fits.
-        mean: subtracted after division by 255, one value a channel (R, G, B or grey).
+        mean: subtracted after division by 255, one value a channel (R, G, B or grey); none where
+            each picture is standardised by its own.
         std: divided by, likewise.
+        standardise: `channel` by `mean` and `std`; `picture` by the mean and standard deviation of
+            all values of the picture itself, its padding included.
+        pad: whether what `long-side` pads is zero `before` normalising (and so ends as -mean/std)
+            or `after` it.
     """
 
     height: int
@@ -51,6 +62,8 @@ class Preprocessing:
     fit: Fit = "squash"
     resample: Resample = "bicubic"
     crop: float = 1.0
+    standardise: Standardise = field(default="channel", metadata=LATER)
+    pad: Pad = field(default="before", metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,10 @@ from embedcache.errors import PathMissingError, SchemaError
 
 T = TypeVar("T")
 
+#: Metadata of a field that joined a record after records of it had been hashed: it is written only
+#: where it differs from its default, so that what was hashed before it hashes to the same.
+LATER: Mapping[str, bool] = types.MappingProxyType({"later": True})
+
 
 def canonical_json(value: object) -> bytes:
     """Serialise to the one JSON text that hashes are taken of.
@@ -39,9 +43,13 @@ def sha256_json(value: object) -> str:
 
 
 def plain(value: object) -> Any:
-    """Turn dataclasses into dicts and tuples into lists, all the way down."""
+    """Turn dataclasses into dicts and tuples into lists, all the way down; see `LATER`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            each.name: plain(getattr(value, each.name))
+            for each in dataclasses.fields(value)
+            if not (each.metadata.get("later") and getattr(value, each.name) == each.default)
+        }
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -1,19 +1,27 @@
-"""From a decoded picture to what a network reads: fitted in PIL, normalised on the device.
+"""From a decoded picture to what a network reads: fitted by PIL or OpenCV, normalised on device.
 
 The order is that of torchvision's transforms on PIL pictures (resize, crop, to tensor, normalise)
 and so are the rounding rules, which the tests compare with torchvision's own.
+
+What travels between the two halves is uint8 *planes*, (planes, height, width). They are the
+picture's channels, save in two cases where 8 bits do not tell all that `normalise` must know:
+under colour `mean` they are the four bytes of one float32, and where padding comes after
+normalising a last plane is 255 inside the picture and 0 in its padding. A shape beside the batch
+would have been smaller, and a second thing to carry through every queue (docs/decisions/0075).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from embedcache.contract import Fit, Preprocessing, Resample
+from embedcache.errors import PackageMissingError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -25,40 +33,64 @@ _FILTERS: dict[Resample, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+#: OpenCV's names of its filters.
+_CV2 = {"cv2-bilinear": "INTER_LINEAR", "cv2-bicubic": "INTER_CUBIC"}
+
+#: What brings cv2 without a window system.
+OPENCV = "opencv-python-headless"
+
+#: The bytes of colour `mean`, the same on every machine.
+_FLOAT = np.dtype("<f4")
+
+
+def require_libraries(encoder: str, how: Preprocessing) -> None:
+    """Check that what a preprocessing runs on is installed; imports nothing.
+
+    Raises:
+        PackageMissingError: if it is not.
+    """
+    if how.resample in _CV2 and find_spec("cv2") is None:
+        raise PackageMissingError(f"{encoder}, which resizes as OpenCV does,", OPENCV)
 
 
 def fit(picture: Picture, how: Preprocessing) -> NDArray[np.uint8]:
-    """Fit a decoded picture: colour, resize, crop or pad, all in 8 bits as PIL does it.
+    """Fit a decoded picture: colour, resize, crop or pad, as PIL or OpenCV does it.
 
     A grey picture under an rgb contract is resized as one channel and repeated, which gives the
-    same bytes as converting it first (PIL resizes channels apart) for a third of the work.
+    same bytes as converting it first (channels are resized apart) for a third of the work.
 
     Args:
         picture: as `images.decode` gives it, mode L or RGB.
         how: the contract's preprocessing; its mean and std are not looked at.
 
     Returns:
-        (channels, height, width) uint8, C order, memory of its own.
+        (planes, height, width) uint8, C order, memory of its own.
 
     Raises:
-        ValueError: if the picture has another mode.
+        ValueError: if the picture has another mode, or the preprocessing contradicts itself.
     """
     if picture.mode not in ("L", "RGB"):
         raise ValueError(f"a decoded picture has mode L or RGB, not {picture.mode}")
-    if how.colour == "grey":
-        picture = picture.convert("L")
-    fitted = np.asarray(_FITS[how.fit](picture, how))
-    channels = 1 if how.colour == "grey" else 3
-    if fitted.ndim == 2:
-        return np.repeat(fitted[np.newaxis], channels, axis=0)
-    return np.ascontiguousarray(fitted.transpose(2, 0, 1))
+    fitted = _FITS[how.fit](_coloured(picture, how), how)
+    planes = _planes(np.asarray(fitted), how)
+    if how.pad == "after":
+        if how.fit != "long-side":
+            raise ValueError(f"{how.fit} has no padding that could come after normalising")
+        inside = np.zeros((1, how.height, how.width), np.uint8)
+        width, height = _long_side_size(picture.size, how)
+        inside[:, :height, :width] = 255
+        return np.concatenate([planes, inside])
+    return planes
 
 
 def normalise(batch: Tensor, how: Preprocessing) -> Tensor:
     """Scale to [0, 1], subtract the mean, divide by the std, on the batch's device.
 
+    A picture of one value has no standard deviation: standardised by its own it comes out as NaN,
+    for whoever encodes it to report.
+
     Args:
-        batch: (b, channels, height, width) uint8.
+        batch: (b, planes, height, width) uint8, as `fit` gives them.
         how: the contract's preprocessing.
 
     Returns:
@@ -66,16 +98,63 @@ def normalise(batch: Tensor, how: Preprocessing) -> Tensor:
     """
     import torch
 
-    mean = torch.tensor(how.mean, dtype=torch.float32, device=batch.device)
-    std = torch.tensor(how.std, dtype=torch.float32, device=batch.device)
-    scaled = batch.to(torch.float32).div_(255)
-    return scaled.sub_(mean[:, None, None]).div_(std[:, None, None])
+    inside = None
+    if how.pad == "after":
+        batch, inside = batch[:, :-1], batch[:, -1:] > 0
+    scaled = _values(batch, how).div_(255)
+    if how.standardise == "picture":
+        std, mean = torch.std_mean(scaled, dim=(1, 2, 3), correction=0, keepdim=True)
+    else:
+        mean = torch.tensor(how.mean, dtype=torch.float32, device=batch.device)[:, None, None]
+        std = torch.tensor(how.std, dtype=torch.float32, device=batch.device)[:, None, None]
+    normal = scaled.sub_(mean).div_(std)
+    return normal if inside is None else normal.mul_(inside)
+
+
+def _coloured(picture: Picture, how: Preprocessing) -> Picture:
+    if how.colour == "grey":
+        return picture.convert("L")
+    if how.colour == "mean":
+        values = np.asarray(picture, np.float32)
+        # The sum of three bytes is exact, so that the mean is rounded once.
+        return Image.fromarray(values if values.ndim == 2 else values.sum(axis=2) / np.float32(3))
+    return picture
+
+
+def _planes(fitted: NDArray[Any], how: Preprocessing) -> NDArray[np.uint8]:
+    """Lay channels, or the bytes of a float, before rows and columns."""
+    if how.colour == "mean":
+        bytes_ = fitted.astype(_FLOAT)[:, :, None].view(np.uint8)
+        return np.ascontiguousarray(bytes_.transpose(2, 0, 1))
+    if fitted.ndim == 2:
+        return np.repeat(fitted[np.newaxis], 1 if how.colour == "grey" else 3, axis=0)
+    return np.ascontiguousarray(fitted.transpose(2, 0, 1))
+
+
+def _values(planes: Tensor, how: Preprocessing) -> Tensor:
+    """What `_planes` laid out, as numbers from 0 to 255: (b, channels, h, w) float32, a copy."""
+    import torch
+
+    if how.colour == "mean":
+        values = planes.permute(0, 2, 3, 1).contiguous().view(torch.float32)
+        return values.permute(0, 3, 1, 2).repeat(1, 3, 1, 1)
+    return planes.to(torch.float32)
+
+
+def _resize(picture: Picture, size: tuple[int, int], how: Preprocessing) -> Picture:
+    """Resize to (width, height) by the contract's filter."""
+    if how.resample not in _CV2:
+        return picture.resize(size, _FILTERS[how.resample])
+    import cv2
+
+    pixels = np.asarray(picture)
+    return Image.fromarray(cv2.resize(pixels, size, interpolation=getattr(cv2, _CV2[how.resample])))
 
 
 def _squash(picture: Picture, how: Preprocessing) -> Picture:
     """Resize whatever the aspect; with a crop below 1 to more than is wanted, then crop."""
     size = (int(how.width / how.crop), int(how.height / how.crop))
-    return _centre(picture.resize(size, _FILTERS[how.resample]), how)
+    return _centre(_resize(picture, size, how), how)
 
 
 def _pad_square(picture: Picture, how: Preprocessing) -> Picture:
@@ -87,18 +166,27 @@ def _pad_square(picture: Picture, how: Preprocessing) -> Picture:
     side = max(picture.size)
     square = Image.new(picture.mode, (side, side))
     square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return square.resize((how.width, how.height), _FILTERS[how.resample])
+    return _resize(square, (how.width, how.height), how)
 
 
 def _long_side(picture: Picture, how: Preprocessing) -> Picture:
-    """Resize to the largest size that fits, the shorter side rounded down; pad right and bottom."""
-    if picture.width * how.height >= picture.height * how.width:
-        size = (how.width, max(1, picture.height * how.width // picture.width))
-    else:
-        size = (max(1, picture.width * how.height // picture.height), how.height)
+    """Resize to the largest size that fits; pad right and bottom."""
     canvas = Image.new(picture.mode, (how.width, how.height))
-    canvas.paste(picture.resize(size, _FILTERS[how.resample]), (0, 0))
+    canvas.paste(_resize(picture, _long_side_size(picture.size, how), how), (0, 0))
     return canvas
+
+
+def _long_side_size(size: tuple[int, int], how: Preprocessing) -> tuple[int, int]:
+    """Width and height of the picture in its frame, rounded as mmdet's `FixScaleResize` does.
+
+    Both sides are floors of a product of floats, which for some sizes (98 or 956 pixels to 1024:
+    the product is 1023.99…) leaves a line of the frame empty on the longer side too.
+    """
+    width, height = size
+    scale = min(how.width / width, how.height / height)
+    # mmdet would ask OpenCV for a side of no pixels, and fail, where a picture is a thousand times
+    # as wide as high.
+    return max(1, int(width * scale)), max(1, int(height * scale))
 
 
 def _centre_crop(picture: Picture, how: Preprocessing) -> Picture:
@@ -107,7 +195,7 @@ def _centre_crop(picture: Picture, how: Preprocessing) -> Picture:
         raise ValueError(f"centre-crop gives squares, not {how.height}x{how.width}")
     short, side = min(picture.size), int(how.height / how.crop)
     size = (side * picture.width // short, side * picture.height // short)
-    return _centre(picture.resize(size, _FILTERS[how.resample]), how)
+    return _centre(_resize(picture, size, how), how)
 
 
 def _centre(picture: Picture, how: Preprocessing) -> Picture:

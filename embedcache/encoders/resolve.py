@@ -17,6 +17,7 @@ from embedcache.encoders.arithmetic import ArithmeticEncoder
 from embedcache.encoders.device import pick_device
 from embedcache.encoders.families import open_clip_generic, timm_generic
 from embedcache.encoders.network import NetworkEncoder, seeded
+from embedcache.encoders.preprocessing import require_libraries
 from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, TIMM, EncoderRef, parse_encoder
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, Encoder, EncoderSpec
 from embedcache.encoders.weights import WeightFile, WeightSource, sha256_file
@@ -115,6 +116,7 @@ def resolve(reference: str) -> ResolvedEncoder:
         WeightsUnwantedError: if it cannot take the weights named.
         PathMissingError: if the weight file named does not exist.
         EncoderUnusableError: if a library's model asks for what is not here.
+        PackageMissingError: if its preprocessing runs on a package that is not installed.
     """
     ref = parse_encoder(reference)
     spec = _specify(ref)
@@ -182,6 +184,7 @@ def _network(ref: EncoderRef, spec: EncoderSpec) -> ResolvedEncoder:
         raise ReferenceSyntaxError("encoder", str(ref), f"{GRAMMAR}, and one precision at most")
     for variant in own:
         spec = spec.varied(variant)
+    require_libraries(spec.name, spec.preprocessing)
     weights, file = _weights(ref, spec)
     contract = Contract(
         architecture=spec.architecture,

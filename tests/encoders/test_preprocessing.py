@@ -68,7 +68,8 @@ def test_pad_square_centres_on_black_before_it_resizes(
 @pytest.mark.parametrize("resample", FILTERS)
 @pytest.mark.parametrize("size", SIZES)
 def test_long_side_resizes_then_pads_right_and_bottom(size: tuple[int, int], resample: str) -> None:
-    scaled = tuple(max(1, math.floor(24 * edge / max(size))) for edge in size)
+    scale = min(24 / size[0], 24 / size[1])
+    scaled = tuple(max(1, math.floor(edge * scale)) for edge in size)
     inner = np.asarray(noise(size).resize(scaled, FILTERS[resample]))
     expected = np.zeros((24, 24, 3), np.uint8)
     expected[: scaled[1], : scaled[0]] = inner
