@@ -1541,3 +1541,50 @@ class OptionMissingError(BadInputError):
 
     def __str__(self) -> str:
         return f"{self.given} needs {self.missing}: {self.why}"
+
+
+@dataclass(eq=False)
+class PluginUnusableError(BadInputError):
+    """A Python file that should make an encoder does not."""
+
+    name: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.problem}; docs/how-to/bring-your-own-encoder.md shows a file "
+            f"that works"
+        )
+
+
+@dataclass(eq=False)
+class PrecisionUnsupportedError(BadInputError):
+    """A device cannot compute at the precision asked for."""
+
+    encoder: str
+    precision: str
+    device: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.device} cannot run {self.encoder} at {self.precision}; choose another "
+            f"precision or another --device"
+        )
+
+
+@dataclass(eq=False)
+class FingerprintDiffersError(FailedWorkError):
+    """Two machines' encoders of one contract give different vectors for one picture."""
+
+    encoder: str
+    distance: float
+    tolerance: float
+    here: str
+    there: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} gives another vector for the test pattern here ({self.here}) than "
+            f"where its features come from ({self.there}): they lie {self.distance:.2g} apart, "
+            f"{self.tolerance:g} is allowed; use those versions, or another store"
+        )

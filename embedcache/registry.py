@@ -29,6 +29,14 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(sorted(_entries(kind)))
 
 
+def offered_by(kind: str, name: str) -> tuple[str, str] | None:
+    """Distribution and version that offer a part; None where no single one does."""
+    entries = _entries(kind).get(name, ())
+    if len(entries) != 1 or entries[0].dist is None:
+        return None
+    return entries[0].dist.name, entries[0].dist.version
+
+
 def load(kind: str, name: str) -> Any:
     """Import and return one part.
 

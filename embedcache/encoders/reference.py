@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedcache.encoders.paper import expand_paper
 from embedcache.errors import ReferenceSyntaxError
 
 GRAMMAR = (
     "NAME[@VARIANT…][=WEIGHTS], each variant once and before the weights; "
-    "NAME is a named encoder, timm:ARCH or open-clip:ARCH"
+    "NAME is a named encoder, timm:ARCH, open-clip:ARCH or FILE.py:FACTORY"
 )
 
 #: Starts the name of an encoder that timm defines.
@@ -19,7 +21,11 @@ TIMM = "timm:"
 OPEN_CLIP = "open-clip:"
 
 #: A listed name, or an architecture; dots part timm's tags. No slash: a path is never a name.
-_NAME = re.compile(r"(?:timm:|open-clip:)?[A-Za-z0-9][A-Za-z0-9._+-]*")
+_NAME = re.compile(
+    r"(?:timm:|open-clip:)?[A-Za-z0-9][A-Za-z0-9._+-]*|[A-Za-z0-9_][A-Za-z0-9._+-]*\.py:[A-Za-z_]\w*"
+)
+#: The path in front of a factory's file; it may hold anything but the `=` that starts weights.
+_FOLDER = re.compile(r"(?P<folder>[^=]*[/\\])(?=[^/\\=]+\.py:)")
 #: A variant behind the weights; a path may hold `@`, but this is none.
 _MISPLACED = re.compile(r"random(:\d+)?@")
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -30,19 +36,28 @@ class EncoderRef:
     """An encoder as it was asked for.
 
     Attributes:
-        name: a listed name, `timm:ARCH` or `open-clip:ARCH`.
+        name: a listed name, `timm:ARCH`, `open-clip:ARCH` or `FILE.py:FACTORY` without folder.
         variants: in the order given, each once.
         weights: a path (`~` expanded), `random`, `random:SEED` or a library's tag; None if not
             given.
+        folder: where FILE.py lies, with a slash at its end (`~` expanded); it is no part of any
+            name that is stored.
     """
 
     name: str
     variants: tuple[str, ...] = ()
     weights: str | None = None
+    folder: str = ""
 
     def __str__(self) -> str:
         weights = "" if self.weights is None else f"={self.weights}"
-        return "@".join((self.name, *self.variants)) + weights
+        return self.folder + "@".join((self.name, *self.variants)) + weights
+
+    @property
+    def file(self) -> Path | None:
+        """The Python file that makes it; None for any other kind of name."""
+        name, _, factory = self.name.rpartition(":")
+        return Path(self.folder + name) if factory and name.endswith(".py") else None
 
 
 def parse_encoder(text: str) -> EncoderRef:
@@ -51,7 +66,10 @@ def parse_encoder(text: str) -> EncoderRef:
     Raises:
         ReferenceSyntaxError: if it is none.
     """
-    head, equals, weights = text.strip().partition("=")
+    stripped = text.strip()
+    found = _FOLDER.match(stripped)
+    folder = found["folder"] if found else ""
+    head, equals, weights = stripped.removeprefix(folder).partition("=")
     name, *variants = head.split("@")
     sound = (
         _NAME.fullmatch(name)
@@ -62,7 +80,22 @@ def parse_encoder(text: str) -> EncoderRef:
     )
     if not sound:
         raise ReferenceSyntaxError("encoder", text, GRAMMAR)
-    return EncoderRef(name, tuple(variants), _expanded(weights) if equals else None)
+    return EncoderRef(
+        name,
+        tuple(variants),
+        weights=_expanded(weights) if equals else None,
+        folder=f"{_expanded(folder).rstrip('/')}/" if folder.startswith("~") else folder,
+    )
+
+
+def parse_encoders(words: Iterable[str]) -> tuple[EncoderRef, ...]:
+    """Read references as they stand behind `--encoder`: commas part them, `@paper` is seven.
+
+    Raises:
+        ReferenceSyntaxError: if one is none.
+    """
+    parts = (part.strip() for word in words for part in word.split(","))
+    return tuple(parse_encoder(text) for text in expand_paper(part for part in parts if part))
 
 
 def _expanded(weights: str) -> str:
