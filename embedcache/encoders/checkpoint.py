@@ -89,18 +89,27 @@ def load_strict(model: Network, state: Mapping[str, Tensor], unused: Iterable[st
     """
     left_out = tuple(unused)
     given = {key: value for key, value in state.items() if not key.startswith(left_out)}
+    check_fits(model, given)
+    model.load_state_dict(given, strict=True)
+    return model
+
+
+def check_fits(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes, and load nothing; the network may be without memory (`meta`).
+
+    Raises:
+        WeightsMismatchError: if a name is missing or left over, or a shape differs.
+    """
     wanted = model.state_dict()
-    missing = tuple(key for key in wanted if key not in given)
-    unexpected = tuple(key for key in given if key not in wanted)
+    missing = tuple(key for key in wanted if key not in state)
+    unexpected = tuple(key for key in state if key not in wanted)
     misshapen = tuple(
-        f"{key} {tuple(given[key].shape)} for {tuple(tensor.shape)}"
+        f"{key} {tuple(state[key].shape)} for {tuple(tensor.shape)}"
         for key, tensor in wanted.items()
-        if key in given and given[key].shape != tensor.shape
+        if key in state and state[key].shape != tensor.shape
     )
     if missing or unexpected or misshapen:
         raise WeightsMismatchError(missing, unexpected, misshapen, looks_like(state))
-    model.load_state_dict(given, strict=True)
-    return model
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str:
