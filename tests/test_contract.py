@@ -34,6 +34,8 @@ CHANGES = [
     {"preprocessing": dataclasses.replace(PREPROCESSING, mean=(0.485, 0.456, 0.406))},
     {"preprocessing": dataclasses.replace(PREPROCESSING, resample="bilinear")},
     {"preprocessing": dataclasses.replace(PREPROCESSING, fit="pad-square")},
+    {"preprocessing": dataclasses.replace(PREPROCESSING, standardise="picture")},
+    {"preprocessing": dataclasses.replace(PREPROCESSING, pad="after")},
     {"pooling": "token"},
     {"dim": 65},
     {"precision": "bf16"},

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedcache.errors import PathMissingError, SchemaError
-from embedcache.schema import canonical_json, from_plain, plain, read_toml, sha256_json
+from embedcache.schema import LATER, canonical_json, from_plain, plain, read_toml, sha256_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,20 @@ def test_a_dataclass_survives_the_way_to_json_and_back() -> None:
     value = from_plain(Outer, GOOD, where="test")
     assert value.classes == ("u", "v")
     assert from_plain(Outer, plain(value), where="test") == value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    rate: float
+    names: tuple[str, ...] = ()
+    unit: str = field(default="mm", metadata=LATER)
+
+
+def test_a_field_that_joined_later_is_written_only_where_it_says_something() -> None:
+    assert sha256_json(Grown(rate=1.0)) == sha256_json(Inner(rate=1.0))
+    assert plain(Grown(rate=1.0, unit="cm")) == {"rate": 1.0, "names": [], "unit": "cm"}
+    for value in (Grown(rate=1.0), Grown(rate=1.0, unit="cm")):
+        assert from_plain(Grown, plain(value), where="test") == value
 
 
 def test_a_whole_number_is_read_as_a_float_where_a_float_is_asked() -> None:

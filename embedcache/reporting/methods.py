@@ -142,9 +142,16 @@ def weights_of(maker: Maker) -> str:
 def preprocessing_of(step: Preprocessing) -> str:
     """Describe a preprocessing in one line."""
     crop = f", crop {step.crop:g}" if step.fit == "centre-crop" else ""
-    mean = ", ".join(f"{value:g}" for value in step.mean)
-    std = ", ".join(f"{value:g}" for value in step.std)
+    pad = ", padded after normalising" if step.pad == "after" else ""
     return (
         f"{step.fit} to {step.height} {TIMES} {step.width}{crop}, {step.resample}, {step.colour}, "
-        f"mean {mean}, std {std}"
+        f"{_standardised(step)}{pad}"
     )
+
+
+def _standardised(step: Preprocessing) -> str:
+    if step.standardise == "picture":
+        return "each picture by its own mean and std"
+    mean = ", ".join(f"{value:g}" for value in step.mean)
+    std = ", ".join(f"{value:g}" for value in step.std)
+    return f"mean {mean}, std {std}"
