@@ -49,7 +49,9 @@ _LAYOUTS = (
 )
 
 
-def read_state(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+def read_state(
+    path: Path, sha256: str | None = None, wrapper: str | None = None
+) -> dict[str, Tensor]:
     """Read the named tensors of a checkpoint, on the CPU.
 
     A dict wrapped under `state_dict`, `model` or `model_state_dict` is unwrapped where only one of
@@ -58,6 +60,7 @@ def read_state(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     Args:
         path: a safetensors file, or what `torch.save` wrote.
         sha256: what the file must still hash to, if given.
+        wrapper: the key that holds the tensors, where the file has several that could.
 
     Raises:
         WeightsUnreadableError: if it holds no tensors by name, or code besides.
@@ -66,7 +69,7 @@ def read_state(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     content = _read(path)
     if sha256 is not None and sha256_file(path) != sha256:
         raise WeightsChangedError(path.name)
-    state = _unwrapped(content, path)
+    state = _unwrapped(content, path, wrapper)
     strange = [key for key, value in state.items() if not _is_tensor(value)]
     if strange or not state:
         held = f"it also holds {strange[0]!r}, which is no tensor" if strange else "it is empty"
@@ -157,9 +160,11 @@ def _read_torch(path: Path) -> Any:
         raise WeightsUnreadableError(path.name, "it is damaged or no checkpoint") from error
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Any]:
+def _unwrapped(content: Any, path: Path, wanted: str | None) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise WeightsUnreadableError(path.name, f"it holds one {type(content).__name__}, no names")
+    if wanted is not None and isinstance(content.get(wanted), Mapping):
+        return dict(content[wanted])
     wrappers = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
     if len(wrappers) > 1:
         reason = f"it holds several checkpoints ({', '.join(wrappers)}) and does not say which"

@@ -82,6 +82,7 @@ class EncoderSpec:
         pool: makes what turns the network's output into (b, dim), from the same tensors; None
             where the network does.
         sources: where its weights lie, first choice first.
+        wrapper: the key of its file that holds the tensors; None where only one can.
         untrained: a checkpoint that nobody trained, from a seed; None where `=random` is refused.
         variants: what each of its own variants changes; precisions come on top.
         licence: of the weights: SPDX name or the licence's own; empty if not known.
@@ -102,6 +103,7 @@ class EncoderSpec:
     pool: Callable[[dict[str, Tensor]], nn.Module] | None = None
     code: str = "1"
     sources: tuple[WeightSource, ...] = ()
+    wrapper: str | None = None
     untrained: Callable[[int], dict[str, Tensor]] | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
     licence: str = ""
