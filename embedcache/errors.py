@@ -1588,3 +1588,30 @@ class FingerprintDiffersError(FailedWorkError):
             f"where its features come from ({self.there}): they lie {self.distance:.2g} apart, "
             f"{self.tolerance:g} is allowed; use those versions, or another store"
         )
+
+
+@dataclass(eq=False)
+class PromptTooLongError(BadInputError):
+    """A prompt has more tokens than the text half of an encoder reads."""
+
+    prompt: str
+    tokens: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"the prompt {self.prompt[:60]!r}… has {self.tokens} tokens of {self.most}; shorten it"
+
+
+@dataclass(eq=False)
+class NoTextError(BadInputError):
+    """An encoder cannot embed prompts, so that it has no zero-shot."""
+
+    encoder: str
+    reason: str
+    having: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} cannot embed prompts: {self.reason}; "
+            f"those that can: {', '.join(self.having)}"
+        )

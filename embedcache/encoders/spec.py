@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from embedcache.contract import Contract, Precision, Preprocessing
+from embedcache.encoders.text import NoText, TextSpec
 from embedcache.encoders.weights import WeightSource
 from embedcache.errors import VariantUnknownError
 from embedcache.provenance import Overlap as Overlap  # noqa: PLC0414  # re-exported: families name it beside their spec
@@ -81,6 +82,7 @@ class EncoderSpec:
             normalised (b, c, h, w) float32 and gives what `pool` takes, or (b, dim) without one.
         pool: makes what turns the network's output into (b, dim), from the same tensors; None
             where the network does.
+        text: the text half of an image-text model, or why it is not offered; None: it has none.
         sources: where its weights lie, first choice first.
         wrapper: the key of its file that holds the tensors; None where only one can.
         untrained: a checkpoint that nobody trained, from a seed; None where `=random` is refused.
@@ -101,6 +103,7 @@ class EncoderSpec:
     pooling: str
     build: Callable[[dict[str, Tensor]], nn.Module]
     pool: Callable[[dict[str, Tensor]], nn.Module] | None = None
+    text: TextSpec | NoText | None = None
     code: str = "1"
     sources: tuple[WeightSource, ...] = ()
     wrapper: str | None = None
