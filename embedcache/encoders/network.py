@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from embedcache.contract import Contract, Precision
 from embedcache.encoders.memory import keep_freed_memory
 from embedcache.encoders.preprocessing import fit, normalise
-from embedcache.errors import EncoderOutputError
+from embedcache.errors import EncoderOutputError, PrecisionUnsupportedError
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
     from torch import nn
 
@@ -39,6 +41,7 @@ class NetworkEncoder:
     ) -> None:
         import torch
 
+        require_precision(name, device, contract.precision)
         keep_freed_memory()
         # Convolutions run on pixels side by side about a quarter faster; attention does not care.
         module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
@@ -124,10 +127,38 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def require_precision(encoder: str, device: str, precision: Precision) -> None:
+    """Refuse a precision that a device cannot compute at, where torch only warns, or nothing does.
+
+    Raises:
+        PrecisionUnsupportedError: naming encoder, precision and device.
+    """
+    import torch
+
+    if precision == "fp32":
+        return
+    try:
+        with warnings.catch_warnings():
+            # torch warns that it does not support a type, and goes on in float32.
+            warnings.simplefilter("ignore")
+            with torch.inference_mode(), _autocast(device, precision):
+                one = torch.ones((2, 2), device=device)
+                computed = (one @ one).dtype
+    except RuntimeError:  # an older GPU without bfloat16
+        computed = torch.float32
+    if computed is not _half(precision):
+        raise PrecisionUnsupportedError(encoder, precision, device)
+
+
 def _autocast(device: str, precision: Precision) -> AbstractContextManager[object]:
     import torch
 
     if precision == "fp32":
         return nullcontext()
-    half = torch.bfloat16 if precision == "bf16" else torch.float16
-    return torch.autocast(device.partition(":")[0], dtype=half)
+    return torch.autocast(device.partition(":")[0], dtype=_half(precision))
+
+
+def _half(precision: Precision) -> torch.dtype:
+    import torch
+
+    return torch.bfloat16 if precision == "bf16" else torch.float16

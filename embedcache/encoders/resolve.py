@@ -7,20 +7,21 @@ each when its turn comes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedcache import registry
 from embedcache.contract import NO_WEIGHTS, RANDOM, Contract
 from embedcache.encoders.arithmetic import ArithmeticEncoder
 from embedcache.encoders.device import pick_device
-from embedcache.encoders.families import open_clip_generic, timm_generic
+from embedcache.encoders.hub import fetch_from_hub
+from embedcache.encoders.named import specify
 from embedcache.encoders.network import NetworkEncoder, seeded
+from embedcache.encoders.plugin import PluginFile, read_plugin
 from embedcache.encoders.preprocessing import require_libraries
 from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, TIMM, EncoderRef, parse_encoder
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, Encoder, EncoderSpec
-from embedcache.encoders.weights import WeightFile, WeightSource, sha256_file
+from embedcache.encoders.weights import HubFile, WeightFile, WeightSource, sha256_file
 from embedcache.errors import (
     ReferenceSyntaxError,
     VariantUnknownError,
@@ -28,6 +29,7 @@ from embedcache.errors import (
     WeightsMissingError,
     WeightsUnwantedError,
 )
+from embedcache.provenance import Overlap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +51,8 @@ class ResolvedEncoder:
         licence: SPDX name or the licence's own name; empty if not known.
         citation: how to cite it; empty if not known.
         notes: sentences that whoever uses it should see.
+        overlap: of what its weights were trained on with cohorts; none for untrained ones.
+        plugin: the Python file that makes `spec`, or None.
     """
 
     name: str
@@ -58,6 +62,15 @@ class ResolvedEncoder:
     licence: str
     citation: str
     notes: tuple[str, ...] = ()
+    overlap: tuple[Overlap, ...] = ()
+    plugin: PluginFile | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross a process pool; what a Python file of the user's defines is made anew there."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.plugin is not None:
+            del values["spec"]
+        return _unpickled, (values,)
 
     def build(self, device: str = "cpu") -> Encoder:
         """Read the weights and put the network on a device (`auto`, `cpu`, `cuda:0`, `mps`).
@@ -97,16 +110,17 @@ class ResolvedEncoder:
 
         weights = self.contract.weights
         if self.file is not None:
-            return read_state(self.file, sha256=weights.removeprefix(FILE))
+            return read_state(self.file, sha256=weights.removeprefix(FILE), wrapper=spec.wrapper)
         if spec.untrained is None:
             raise WeightsMissingError(self.name, "no file was resolved", "resolve it again")
         return spec.untrained(int(weights.removeprefix(RANDOM)))
 
 
-def resolve(reference: str) -> ResolvedEncoder:
+def resolve(reference: str | EncoderRef) -> ResolvedEncoder:
     """Find all that a reference means: its contract, its weight file, its licence.
 
     Named encoders need no torch for it; `timm:` and `open-clip:` do, and may download weights.
+    A Python file is run.
 
     Raises:
         ReferenceSyntaxError: if it is no reference.
@@ -117,29 +131,37 @@ def resolve(reference: str) -> ResolvedEncoder:
         PathMissingError: if the weight file named does not exist.
         EncoderUnusableError: if a library's model asks for what is not here.
         PackageMissingError: if its preprocessing runs on a package that is not installed.
+        PluginUnusableError: if the Python file named makes no encoder.
     """
-    ref = parse_encoder(reference)
-    spec = _specify(ref)
-    return _arithmetic(ref, spec) if isinstance(spec, ArithmeticSpec) else _network(ref, spec)
+    ref = parse_encoder(reference) if isinstance(reference, str) else reference
+    if ref.file is not None:
+        plugin = read_plugin(ref.file, ref.name)
+        return replace(_resolved(ref, plugin.specify()), plugin=plugin)
+    return _resolved(ref, specify(ref))
 
 
-def contract_of(reference: str) -> Contract:
+def contract_of(reference: str | EncoderRef) -> Contract:
     """The contract of a reference; see `resolve`."""
     return resolve(reference).contract
 
 
-def load_encoder(reference: str, device: str = "cpu") -> Encoder:
+def load_encoder(reference: str | EncoderRef, device: str = "cpu") -> Encoder:
     """Resolve and build in one step; see `resolve` and `ResolvedEncoder.build`."""
     return resolve(reference).build(device)
 
 
-def _specify(ref: EncoderRef) -> EncoderSpec | ArithmeticSpec:
-    if ref.name.startswith(TIMM):
-        return timm_generic.specify(ref)
-    if ref.name.startswith(OPEN_CLIP):
-        return open_clip_generic.specify(ref)
-    spec: EncoderSpec | ArithmeticSpec = registry.load("encoders", ref.name)
-    return spec
+def _unpickled(values: dict[str, Any]) -> ResolvedEncoder:
+    plugin: PluginFile | None = values["plugin"]
+    if plugin is None:
+        return ResolvedEncoder(**values)
+    spec = plugin.specify()
+    if isinstance(spec, EncoderSpec):
+        spec = _varied(spec, parse_encoder(values["name"]).variants)
+    return ResolvedEncoder(**values, spec=spec)
+
+
+def _resolved(ref: EncoderRef, spec: EncoderSpec | ArithmeticSpec) -> ResolvedEncoder:
+    return _arithmetic(ref, spec) if isinstance(spec, ArithmeticSpec) else _network(ref, spec)
 
 
 def _arithmetic(ref: EncoderRef, spec: ArithmeticSpec) -> ResolvedEncoder:
@@ -182,8 +204,7 @@ def _network(ref: EncoderRef, spec: EncoderSpec) -> ResolvedEncoder:
     own = sorted(variant for variant in ref.variants if variant not in PRECISIONS)
     if len(halves) > 1:
         raise ReferenceSyntaxError("encoder", str(ref), f"{GRAMMAR}, and one precision at most")
-    for variant in own:
-        spec = spec.varied(variant)
+    spec = _varied(spec, ref.variants)
     require_libraries(spec.name, spec.preprocessing)
     weights, file = _weights(ref, spec)
     contract = Contract(
@@ -203,7 +224,14 @@ def _network(ref: EncoderRef, spec: EncoderSpec) -> ResolvedEncoder:
         licence=spec.licence,
         citation=spec.citation,
         notes=spec.notes,
+        overlap=() if contract.random_weights else spec.overlap,
     )
+
+
+def _varied(spec: EncoderSpec, variants: tuple[str, ...]) -> EncoderSpec:
+    for variant in sorted(set(variants).difference(PRECISIONS)):
+        spec = spec.varied(variant)
+    return spec
 
 
 def _weights(ref: EncoderRef, spec: EncoderSpec) -> tuple[str, Path | None]:
@@ -214,7 +242,7 @@ def _weights(ref: EncoderRef, spec: EncoderSpec) -> tuple[str, Path | None]:
         raise WeightsUnwantedError(spec.name, asked[0], mend)
     if asked:
         return f"{RANDOM}{int(asked[1] or 0)}", None
-    file = _find(spec.name, _sources(ref, spec))
+    file = _find(ref, spec)
     return FILE + sha256_file(file), file
 
 
@@ -225,15 +253,21 @@ def _sources(ref: EncoderRef, spec: EncoderSpec) -> tuple[WeightSource, ...]:
     return (WeightFile(Path(ref.weights)),)
 
 
-def _find(encoder: str, sources: tuple[WeightSource, ...]) -> Path:
-    """The first source that has the file; if none has, what the first one says."""
+def _find(ref: EncoderRef, spec: EncoderSpec) -> Path:
+    """The first source that has the file; if none has, what the first one says.
+
+    What a library defines is fetched as that library does; for a named encoder somebody has to
+    accept its licence first, which is `encoders fetch`.
+    """
     refusals = []
-    for source in sources:
+    for source in _sources(ref, spec):
         try:
-            return source.find(encoder)
+            return source.find(spec.name)
         except WeightsMissingError as refusal:
             refusals.append(refusal)
+        if isinstance(source, HubFile) and ref.name.startswith((TIMM, OPEN_CLIP)):
+            return fetch_from_hub(spec.name, source, advance=lambda _: None)
     if refusals:
         raise refusals[0]
-    mend = f"give a file ({encoder}=PATH) or ask for untrained weights ({encoder}=random)"
-    raise WeightsMissingError(encoder, "nobody publishes any where we can fetch them", mend)
+    mend = f"give a file ({spec.name}=PATH) or ask for untrained weights ({spec.name}=random)"
+    raise WeightsMissingError(spec.name, "nobody publishes any where we can fetch them", mend)
