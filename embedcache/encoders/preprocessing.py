@@ -56,8 +56,31 @@ def require_libraries(encoder: str, how: Preprocessing) -> None:
 def fit(picture: Picture, how: Preprocessing) -> NDArray[np.uint8]:
     """Fit a decoded picture: colour, resize, crop or pad, as PIL or OpenCV does it.
 
-    A grey picture under an rgb contract is resized as one channel and repeated, which gives the
-    same bytes as converting it first (channels are resized apart) for a third of the work.
+    Args:
+        picture: as `images.decode` gives it, mode L or RGB.
+        how: the contract's preprocessing; its mean and std are not looked at.
+
+    Returns:
+        (planes, height, width) uint8, C order, memory of its own.
+
+    Raises:
+        ValueError: as `fit_narrow`.
+    """
+    return widen(fit_narrow(picture, how), how)
+
+
+def widen(planes: NDArray[np.uint8], how: Preprocessing) -> NDArray[np.uint8]:
+    """Repeat the one plane of a grey picture where the contract is rgb; others as they are."""
+    if how.colour != "rgb" or len(planes) - (how.pad == "after") == 3:
+        return planes
+    return np.concatenate([np.repeat(planes[:1], 3, axis=0), planes[1:]])
+
+
+def fit_narrow(picture: Picture, how: Preprocessing) -> NDArray[np.uint8]:
+    """Fit a decoded picture, and leave a grey one under an rgb contract one plane.
+
+    Resized as one channel it gives the same bytes as converted first (channels are resized apart)
+    for a third of the work; `normalise` repeats it.
 
     Args:
         picture: as `images.decode` gives it, mode L or RGB.
@@ -90,7 +113,7 @@ def normalise(batch: Tensor, how: Preprocessing) -> Tensor:
     for whoever encodes it to report.
 
     Args:
-        batch: (b, planes, height, width) uint8, as `fit` gives them.
+        batch: (b, planes, height, width) uint8, as `fit` gives them, or all as `fit_narrow` does.
         how: the contract's preprocessing.
 
     Returns:
@@ -103,12 +126,19 @@ def normalise(batch: Tensor, how: Preprocessing) -> Tensor:
         batch, inside = batch[:, :-1], batch[:, -1:] > 0
     scaled = _values(batch, how).div_(255)
     if how.standardise == "picture":
+        # Before the sums: a third of the terms would round to other bits.
+        scaled = scaled.repeat(1, 3, 1, 1) if _is_narrow(scaled, how) else scaled
         std, mean = torch.std_mean(scaled, dim=(1, 2, 3), correction=0, keepdim=True)
     else:
         mean = torch.tensor(how.mean, dtype=torch.float32, device=batch.device)[:, None, None]
         std = torch.tensor(how.std, dtype=torch.float32, device=batch.device)[:, None, None]
-    normal = scaled.sub_(mean).div_(std)
+    # Out of place: here a narrow batch gets its three channels, to the bits that repeating gives.
+    normal = (scaled - mean).div_(std)
     return normal if inside is None else normal.mul_(inside)
+
+
+def _is_narrow(scaled: Tensor, how: Preprocessing) -> bool:
+    return how.colour == "rgb" and scaled.shape[1] == 1
 
 
 def _coloured(picture: Picture, how: Preprocessing) -> Picture:
@@ -127,7 +157,7 @@ def _planes(fitted: NDArray[Any], how: Preprocessing) -> NDArray[np.uint8]:
         bytes_ = fitted.astype(_FLOAT)[:, :, None].view(np.uint8)
         return np.ascontiguousarray(bytes_.transpose(2, 0, 1))
     if fitted.ndim == 2:
-        return np.repeat(fitted[np.newaxis], 1 if how.colour == "grey" else 3, axis=0)
+        return np.array(fitted[np.newaxis], order="C")
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedcache.contract import Contract
 from embedcache.errors import DamagedStoreError, SchemaError
 from embedcache.provenance import Provenance
-from embedcache.schema import from_plain, plain
+from embedcache.schema import LATER, from_plain, plain
 from embedcache.store.chunks import Objects
 from embedcache.store.layout import (
     DOCUMENT,
@@ -35,6 +35,25 @@ from embedcache.store.objects import (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Throughput:
+    """How fast a run was, and where its time went. All encoders of a pass share it.
+
+    Attributes:
+        images: that at least one encoder of the pass encoded.
+        seconds: that the pass took.
+        bare: seconds that its forward passes alone would have taken on the device.
+        stages: seconds by stage, summed over threads: more than `seconds` where they overlap.
+        beside: encoders of the pass, this one included.
+    """
+
+    images: int
+    seconds: float
+    bare: float
+    stages: dict[str, float]
+    beside: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """One extraction into a feature set.
 
@@ -43,12 +62,19 @@ class Run:
         provenance: where and when.
         rate: images a second; None: the run was killed before it could say.
         failed: reason -> rows of the image table that it could not encode.
+        halved: pictures a forward pass -> rows that were encoded by so few because memory ended;
+            their last bits may be another run's. None: no row.
+        compiled: whether torch.compile made its kernels; likewise.
+        throughput: how fast it was; None: killed, or from before this was recorded.
     """
 
     id: str
     provenance: Provenance
     rate: float | None
     failed: dict[str, tuple[int, ...]]
+    halved: dict[str, tuple[int, ...]] | None = None
+    compiled: bool = False
+    throughput: Throughput | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +125,9 @@ class RunAttributes:
     provenance: Provenance
     rate: float | None
     failed: dict[str, tuple[int, ...]]
+    halved: dict[str, tuple[int, ...]] | None = field(default=None, metadata=LATER)
+    compiled: bool = field(default=False, metadata=LATER)
+    throughput: Throughput | None = field(default=None, metadata=LATER)
 
 
 def read_attributes(root: Root, feature_id: str, proofs: Proofs | None) -> FeatureAttributes:
@@ -155,8 +184,7 @@ def read_runs(root: Root, feature_id: str, proofs: Proofs | None) -> tuple[Run, 
         except SchemaError as error:
             problem = f"{error.path or 'its content'} {error.problem}"
             raise DamagedStoreError(node, problem) from error
-        fields = {"provenance": about.provenance, "rate": about.rate, "failed": about.failed}
-        runs.append(Run(id=run, **fields))  # type: ignore[arg-type]  # one dict of three types
+        runs.append(Run(id=run, **{each.name: getattr(about, each.name) for each in fields(about)}))
     return tuple(sorted(runs, key=lambda run: (run.provenance.when, run.id)))
 
 
@@ -218,7 +246,7 @@ def write_arrays(root: Path, contract: Contract, rows: int) -> dict[str, Proof]:
 
 def write_run(root: Path, feature_id: str, run: Run) -> dict[str, Proof]:
     """Write what is known of a run so far."""
-    about = RunAttributes(provenance=run.provenance, rate=run.rate, failed=run.failed)
+    about = RunAttributes(**{each.name: getattr(run, each.name) for each in fields(RunAttributes)})
     key = f"{runs_node(feature_id)}/{run.id}/{DOCUMENT}"
     return {key: write_object(root, key, group_document(plain(about)))}
 

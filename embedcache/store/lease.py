@@ -22,6 +22,7 @@ from embedcache.store.chunks import Objects
 from embedcache.store.feature_set import (
     FeatureAttributes,
     Run,
+    Throughput,
     create_feature_set,
     read_attributes,
     set_keys,
@@ -107,11 +108,27 @@ class FeatureLease:
                 self.flush()
                 self._close()
 
-    def start_run(self, provenance: Provenance) -> str:
+    def settle_batch(self, batch: int) -> None:
+        """Choose the images a batch of a feature set that is `fresh`; before `start_run`."""
+        assert self.fresh, "a feature set keeps the batch of its first run"
+        self._about = replace(self._about, batch=batch)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing of this feature set is on disk yet."""
+        return not self._opened and (object_size(self._path, f"{self._node}/{DOCUMENT}") is None)
+
+    def start_run(self, provenance: Provenance, *, compiled: bool = False) -> str:
         """Record who computes from here on; returns the run id. Needed before `put` and `fail`."""
         with self._guard:
             self._failed.clear()
-            self._run = Run(id=secrets.token_hex(8), provenance=provenance, rate=None, failed={})
+            self._run = Run(
+                id=secrets.token_hex(8),
+                provenance=provenance,
+                rate=None,
+                failed={},
+                compiled=compiled,
+            )
             self._write_run()
             return self._run.id
 
@@ -153,6 +170,15 @@ class FeatureLease:
             self._failed.setdefault(reason, set()).add(int(row))
             self._wait()
 
+    def note_halved(self, rows: NDArray[np.int64], most: int) -> None:
+        """Record rows that forward passes of `most` pictures encoded, for want of memory."""
+        with self._guard:
+            assert self._run is not None, "start_run comes first"
+            halved = dict(self._run.halved or {})
+            halved[str(most)] = tuple(sorted({*halved.get(str(most), ()), *rows.tolist()}))
+            self._run = replace(self._run, halved=halved)
+            self._write_run()
+
     def flush(self) -> None:
         """Make everything handed over durable: vectors, then `done`, then failures.
 
@@ -169,12 +195,12 @@ class FeatureLease:
                 self._write_run()
             self._waiting_since = None
 
-    def finish(self, rate: float) -> None:
-        """Flush, and record the run's images a second."""
+    def finish(self, rate: float, throughput: Throughput | None = None) -> None:
+        """Flush, and record the run's images a second and where its time went."""
         with self._guard:
             self.flush()
             assert self._run is not None, "start_run comes first"
-            self._run = replace(self._run, rate=rate)
+            self._run = replace(self._run, rate=rate, throughput=throughput)
             self._write_run()
 
     def _survey(self) -> None:
