@@ -1584,9 +1584,9 @@ class FingerprintDiffersError(FailedWorkError):
 
     def __str__(self) -> str:
         return (
-            f"{self.encoder} gives another vector for the test pattern here ({self.here}) than "
-            f"where its features come from ({self.there}): they lie {self.distance:.2g} apart, "
-            f"{self.tolerance:g} is allowed; use those versions, or another store"
+            f"{self.encoder} does not give one vector for the test pattern: {self.here} and "
+            f"{self.there} lie {self.distance:.2g} apart, and {self.tolerance:g} is allowed; run "
+            f"both with the same versions, or keep their features in two stores"
         )
 
 
@@ -1599,7 +1599,9 @@ class PromptTooLongError(BadInputError):
     most: int
 
     def __str__(self) -> str:
-        return f"the prompt {self.prompt[:60]!r}… has {self.tokens} tokens of {self.most}; shorten it"
+        return (
+            f"the prompt {self.prompt[:60]!r}… has {self.tokens} tokens of {self.most}; shorten it"
+        )
 
 
 @dataclass(eq=False)
@@ -1608,10 +1610,16 @@ class NoTextError(BadInputError):
 
     encoder: str
     reason: str
-    having: tuple[str, ...]
 
     def __str__(self) -> str:
-        return (
-            f"{self.encoder} cannot embed prompts: {self.reason}; "
-            f"those that can: {', '.join(self.having)}"
-        )
+        return f"{self.encoder} cannot embed prompts: {self.reason}; ask for fetalclip"
+
+
+@dataclass(eq=False)
+class PickleRefusedError(BadInputError):
+    """A pickle is none of tensors and plain containers, or damaged."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return f"no tensors can be read: {self.problem}; fetch the file again"

@@ -7,6 +7,8 @@ each when its turn comes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from embedcache.encoders.plugin import PluginFile, read_plugin
 from embedcache.encoders.preprocessing import require_libraries
 from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, TIMM, EncoderRef, parse_encoder
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, Encoder, EncoderSpec
+from embedcache.encoders.text import TextEncoder, require_text
 from embedcache.encoders.weights import HubFile, WeightFile, WeightSource, sha256_file
 from embedcache.errors import (
     ReferenceSyntaxError,
@@ -87,14 +90,10 @@ class ResolvedEncoder:
             )
         place = pick_device(device)
         state = self._state(self.spec)
-        try:
-            # Seeded, so that nothing random outside the checkpoint, if any, depends on the caller.
-            with seeded(0):
-                module = self.spec.build(state)
-                pool = self.spec.pool and self.spec.pool(state)
-        except WeightsMismatchError as error:
-            named = "its random start" if self.file is None else self.file.name
-            raise replace(error, encoder=self.spec.name, file=named) from error
+        # Seeded, so that nothing random outside the checkpoint, if any, depends on the caller.
+        with self._naming_mismatch(), seeded(0):
+            module = self.spec.build(state)
+            pool = self.spec.pool and self.spec.pool(state)
         return NetworkEncoder(
             module,
             pool,
@@ -104,6 +103,33 @@ class ResolvedEncoder:
             citation=self.citation,
             device=place,
         )
+
+    def build_text(self) -> TextEncoder:
+        """Read the text half of an image-text model, on the CPU; raises as `build`.
+
+        Raises:
+            NoTextError: if it has none, or a variant's vectors are not those that prompts meet.
+        """
+        text = require_text(self.name, self.spec)
+        assert isinstance(self.spec, EncoderSpec)  # what has no weights has no text half
+        state = self._state(self.spec)
+        with self._naming_mismatch(), seeded(0):
+            module = text.build(state)
+        return TextEncoder(
+            module,
+            name=self.name,
+            context=text.context,
+            dim=self.contract.dim,
+            scale=text.scale(state),
+        )
+
+    @contextmanager
+    def _naming_mismatch(self) -> Iterator[None]:
+        try:
+            yield
+        except WeightsMismatchError as error:
+            named = "its random start" if self.file is None else self.file.name
+            raise replace(error, encoder=self.spec.name, file=named) from error
 
     def _state(self, spec: EncoderSpec) -> dict[str, Tensor]:
         from embedcache.encoders.checkpoint import read_state

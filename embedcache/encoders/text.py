@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.encoders.torchvision_repair import repair_torchvision
-from embedcache.errors import EncoderOutputError, PromptTooLongError
+from embedcache.errors import EncoderOutputError, NoTextError, PromptTooLongError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from embedcache.encoders.spec import ArithmeticSpec, EncoderSpec
 
 #: Prompts a forward pass; a class has a handful.
 _BATCH = 32
@@ -94,6 +96,27 @@ class TextEncoder:
         if vector.shape != (len(prompts), self.dim):
             raise EncoderOutputError(self.name, (len(prompts), self.dim), vector.shape)
         return vector
+
+
+def require_text(name: str, spec: EncoderSpec | ArithmeticSpec) -> TextSpec:
+    """The text half of an encoder whose image vectors prompts can meet.
+
+    Args:
+        name: the reference that asked for it.
+        spec: with its variants applied.
+
+    Raises:
+        NoTextError: if it has none, or pools its images into another space.
+    """
+    text = getattr(spec, "text", None)
+    if isinstance(text, TextSpec) and text.pooling == spec.pooling:
+        return text
+    reason = "it is no image-text model"
+    if isinstance(text, NoText):
+        reason = text.reason
+    elif isinstance(text, TextSpec):
+        reason = f"prompts meet its images after {text.pooling}, and this is {spec.pooling}"
+    raise NoTextError(name, reason)
 
 
 def tokenise(prompts: Sequence[str], context: int) -> NDArray[np.int64]:

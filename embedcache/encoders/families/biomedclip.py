@@ -29,10 +29,11 @@ from embedcache.encoders.families.clip import (
     part,
 )
 from embedcache.encoders.network import seeded
-from embedcache.encoders.spec import EncoderSpec, Overlap, Variant
+from embedcache.encoders.spec import EncoderSpec, Variant
 from embedcache.encoders.text import NoText
 from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.encoders.weights import HubFile
+from embedcache.provenance import Overlap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,9 +70,7 @@ def build(size: TrunkSize, state: dict[str, Tensor]) -> nn.Module:
     """
     others = {key: tensor for key, tensor in state.items() if not key.startswith(TRUNK)}
     trunk = {**others, **part(state, TRUNK)}
-    model: nn.Module = load_strict(
-        _create(size), trunk, unused=("text.", LOGIT_SCALE, PROJECTION)
-    )
+    model: nn.Module = load_strict(_create(size), trunk, unused=("text.", LOGIT_SCALE, PROJECTION))
     return model
 
 
@@ -141,7 +140,7 @@ def specify(size: TrunkSize) -> EncoderSpec:
             for cohort in ("fetal-planes-db", "african-planes")
         ),
         domain="biomedical figures",
-        parameters=86_192_640,
+        parameters=86_191_872,
     )
 
 

@@ -138,7 +138,9 @@ def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Module:
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose name starts so, without that start."""
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
 
 
 def _check_whole(size: ClipSize, state: dict[str, Tensor]) -> None:

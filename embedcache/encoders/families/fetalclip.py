@@ -5,15 +5,16 @@ configuration does not ask for QuickGELU, which OpenAI's own weights of this siz
 Prompts may have 117 tokens where other CLIPs stop at 77.
 
 Feature. The authors probe `model.visual(x)`: the CLS token after its LayerNorm, projected to the
-768 numbers that prompts lie beside, not normalised (probing/, train_fetalclip.py). `@pre-proj` takes
-the 1,024 numbers before the projection; it shares the forward pass, and prompts do not meet it.
+768 numbers that prompts lie beside, not normalised (probing/, train_fetalclip.py). `@pre-proj`
+takes the 1,024 numbers before the projection; it shares the forward pass, and prompts do not meet
+it.
 
 Preprocessing. Every script of the authors lays the picture centred on a black square before
 open_clip's own transform, which resizes to 224 by PIL's antialiased bicubic filter and divides by
 CLIP's mean and std; that is the default. Two others are theirs too. `@cv2`: the probing notebooks
-store pictures resized by OpenCV, which does not antialias; on speckle the two differ by several grey
-levels. `@centre-crop`: the quick start of the README forgets the square, and the crop then cuts the
-sides off a landscape picture.
+store pictures resized by OpenCV, which does not antialias; on speckle the two differ by several
+grey levels. `@centre-crop`: the quick start of the README forgets the square, and the crop then
+cuts the sides off a landscape picture.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from embedcache.encoders.families.clip import (
     project,
     untrained,
 )
-from embedcache.encoders.spec import EncoderSpec, Overlap, Variant
+from embedcache.encoders.spec import EncoderSpec, Variant
 from embedcache.encoders.text import TextSpec
 from embedcache.encoders.weights import HubFile
+from embedcache.provenance import Overlap
 
 PAD_SQUARE_224 = Preprocessing(
     height=224, width=224, mean=CLIP_MEAN, std=CLIP_STD, fit="pad-square", resample="bicubic"
@@ -102,7 +104,9 @@ def specify(size: ClipSize) -> EncoderSpec:
         },
         licence="CC-BY-NC-4.0",
         citation="Maani et al., FetalCLIP, 2025, arXiv:2502.14807",
-        pretraining=("210,035 fetal ultrasound images with captions (Corniche Hospital; Abuhamad)",),
+        pretraining=(
+            "210,035 fetal ultrasound images with captions (Corniche Hospital; Abuhamad)",
+        ),
         overlap=(
             Overlap(
                 cohort="fetal-planes-db",

@@ -1,21 +1,22 @@
 """MobileFetalCLIP: FetalCLIP distilled into a FastViT of 11.4 million parameters.
 
 Saeed, Maani and Yaqub, 2026 (numanai/MobileFetalCLIP @b2b837d). The checkpoint is a trainer's
-(`epoch`, `state_dict`, `optimizer`, …) and holds Apple's MCi0 under `visual.trunk.`, in the names of
-Apple's ml-mobileclip; timm's `fastvit_mci0` is the same network under other names and knows how to
-translate them. The authors instead replace timm's class of that name in the whole process.
+(`epoch`, `state_dict`, `optimizer`, …) and holds Apple's MCi0 under `visual.trunk.`, in the names
+of Apple's ml-mobileclip; timm's `fastvit_mci0` is the same network under other names and knows how
+to translate them. The authors instead replace timm's class of that name in the whole process.
 
 Feature. The embedding of 512 numbers, which the authors' zero-shot uses; which layer their linear
 probe reads is not published, so `@pre-head` offers the 1,024 pooled numbers before it.
 
 Preprocessing. A centred black square, then 256 by PIL's bicubic filter, ImageNet's mean and std
-(evaluation/zero_shot.py and models/factory.py). open_clip's own tag of this network, MobileCLIP2-S0,
-says mean 0, std 1 and bilinear: not these weights.
+(evaluation/zero_shot.py and models/factory.py). open_clip's own tag of this network,
+MobileCLIP2-S0, says mean 0, std 1 and bilinear: not these weights.
 
-Its text half is not offered. Of its 74,855,553 parameters all that the image half does not hold is a
-transformer of width 512, 12 layers and 117 tokens, to the last parameter; but number of heads and
-attention mask stand in a configuration file of the authors that we could not read, and neither shows
-in the weights. MobileCLIP2-S0 has 8 heads and no mask; a wrong guess would give numbers all the same.
+Its text half is not offered (docs/decisions/0079). Of its 74,855,553 parameters, all that the image
+half does not hold is a transformer of width 512, 12 layers and 117 tokens, to the last parameter.
+But heads and attention mask stand in a configuration file of the authors that we could not read,
+and neither shows in the weights; MobileCLIP2-S0 has 8 heads and no mask. A wrong guess would give
+probabilities all the same.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from embedcache.contract import Preprocessing
 from embedcache.encoders.checkpoint import load_strict
 from embedcache.encoders.families.clip import LOGIT_SCALE, identity, linear, part
 from embedcache.encoders.network import seeded
-from embedcache.encoders.spec import EncoderSpec, Overlap, Variant
+from embedcache.encoders.spec import EncoderSpec, Variant
 from embedcache.encoders.text import NoText
 from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.encoders.weights import HubFile
+from embedcache.provenance import Overlap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -150,13 +152,15 @@ SPEC = EncoderSpec(
     },
     licence="CC-BY-NC-4.0",
     citation="Saeed, Maani and Yaqub, MobileFetalCLIP, 2026, arXiv:2603.05421",
-    pretraining=("246,349 fetal ultrasound images with captions, unnamed; distilled from FetalCLIP",),
+    pretraining=(
+        "246,349 fetal ultrasound images with captions, unnamed; distilled from FetalCLIP",
+    ),
     overlap=(
         Overlap(
             cohort="fetal-planes-db",
             answer="selection",
-            source="numanai/MobileFetalCLIP @b2b837d: the trainer keeps the checkpoint that is best "
-            "on FETAL_PLANES_DB and HC18; its training images are not named",
+            source="numanai/MobileFetalCLIP @b2b837d: the trainer keeps the checkpoint that does "
+            "best on FETAL_PLANES_DB and HC18; its training images are not named",
             checked="2026-11-24",
         ),
         Overlap(
