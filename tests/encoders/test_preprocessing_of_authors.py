@@ -167,7 +167,7 @@ def test_the_average_of_a_grey_picture_is_the_picture(kind: str, resample: str) 
     prepared = how(fit=kind, resample=resample)
     averaged = how(fit=kind, resample=resample, colour="mean")
     # Resized bytes are rounded, resized averages are not; a grey level is 1/255, .0175 after std.
-    # (Bicubic is left out: it overshoots, and bytes are clipped at black and white after each axis.)
+    # (Bicubic is left out: it overshoots, and bytes are clipped at black and white on each axis.)
     np.testing.assert_allclose(ready(grey, averaged), ready(grey, prepared), atol=0.02)
 
 
