@@ -111,36 +111,55 @@ def product(weight: NDArray[np.float32], counts: Floats) -> Floats:
 
 
 def sums_of(tables: Sequence[Floats]) -> Callable[[NDArray[np.float32]], list[Floats]]:
-    """Prepare weighted sums of several tables of the same clusters, (C, …) each.
+    """Prepare weighted sums of several tables of the same clusters, (C, …, k, c) each.
 
-    All tables are one matrix product: a few wide ones cost half of many narrow ones. Whole numbers
-    are summed in float32, exactly. Draws lie side by side in memory, since metrics reduce over
-    classes.
+    Few images are confused, and paired tables have the same true classes: errors and true images
+    are summed, as one sparse product, and what is right is the difference. Whole numbers are summed
+    in float32, exactly. Draws lie side by side in memory, since metrics reduce over classes.
 
     Returns:
-        What gives, for (draws, C) weights, (draws, …) float64 of each table.
+        What gives, for (draws, C) weights, (draws, …, k, c) float64 of each table.
     """
-    flat = np.concatenate([counts.reshape(len(counts), -1).T for counts in tables])
-    ends = np.cumsum([counts[0].size for counts in tables])[:-1]
-    # Most pairs of classes are never confused.
-    used = flat.any(axis=1)
+    from scipy import sparse
+
+    true = [counts.sum(axis=-1) for counts in tables]
+    paired = all(np.array_equal(own, true[0]) for own in true)
+    parts = [*map(_errors, tables), *(true[:1] if paired else true)]
+    flat = np.concatenate([part.reshape(len(part), -1).T for part in parts])
+    ends = np.cumsum([part[0].size for part in parts])[:-1]
     whole = bool((flat == np.rint(flat)).all())
-    kept = flat[used].astype(np.float32 if whole else np.float64)
+    matrix = sparse.csr_array(flat.astype(np.float32 if whole else np.float64))
     largest = flat.sum(axis=1).max()
 
     def sums(weight: NDArray[np.float32]) -> list[Floats]:
-        summed = np.zeros((len(flat), len(weight)))
-        summed[used] = kept @ weight.T.astype(kept.dtype, copy=False)
+        drawn = matrix @ np.ascontiguousarray(weight.T, dtype=matrix.dtype)
         # Below 2^24 float32 holds every whole number. Partial sums stay below the last one where
         # weights are not negative, and below the plain sum where they are signs.
-        assert not whole or max(summed.max(), -summed.min(), largest) < 2**24
-        parts = zip(np.split(summed, ends), tables, strict=True)
+        assert not whole or max(drawn.max(), -drawn.min(), largest) < 2**24
+        found = np.split(drawn.astype(np.float64), ends)
+        of_true = found[len(tables) :]
         return [
-            np.moveaxis(part.reshape(*counts.shape[1:], len(weight)), -1, 0)
-            for part, counts in parts
+            _with_right(wrong, of_true[0 if paired else index], counts.shape[1:])
+            for index, (wrong, counts) in enumerate(zip(found, tables, strict=False))
         ]
 
     return sums
+
+
+def _errors(counts: Floats) -> Floats:
+    """Counts without those of images that are right: (C, …, k, c)."""
+    wrong = counts.copy()
+    own = np.arange(counts.shape[-2])
+    wrong[..., own, own] = 0
+    return wrong
+
+
+def _with_right(wrong: Floats, true: Floats, shape: tuple[int, ...]) -> Floats:
+    """Put back what is right, true less wrong, into sums of errors: (draws, …, k, c)."""
+    table = wrong.reshape(*shape, -1)
+    own = np.arange(shape[-2])
+    table[..., own, own, :] = true.reshape(*shape[:-1], -1) - table.sum(axis=-2)
+    return np.moveaxis(table, -1, 0)
 
 
 def _counts(
