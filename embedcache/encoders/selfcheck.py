@@ -20,11 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embedcache.contract import TOLERANCE, Contract
 from embedcache.encoders.device import device_name
 from embedcache.encoders.network import NetworkEncoder
 from embedcache.encoders.spec import Encoder
-from embedcache.errors import FingerprintDiffersError
 from embedcache.provenance import Fingerprint, provenance
 
 #: Rows and columns of the picture: no square, so that every fit has something to do, and larger
@@ -70,17 +68,6 @@ def fingerprint(vector: NDArray[np.float32], device: str) -> Fingerprint | None:
         system=here.system,
         device=here.device,
     )
-
-
-def require_agreement(name: str, contract: Contract, here: Fingerprint, there: Fingerprint) -> None:
-    """Refuse to add this machine's vectors to those of one that computes otherwise.
-
-    Raises:
-        FingerprintDiffersError: naming both machines' versions.
-    """
-    distance, tolerance = here.distance(there), TOLERANCE[contract.precision]
-    if distance > tolerance:
-        raise FingerprintDiffersError(name, distance, tolerance, here.machine, there.machine)
 
 
 def _signs(dim: int) -> NDArray[np.float64]:

@@ -222,6 +222,7 @@ def made_by(features: FeatureSet, *, encoder: str, arm: str, settings: dict[str,
         contract=features.contract,
         licence=features.licence,
         citation=features.citation,
+        overlap=features.overlap,
         extraction=features.runs[-1].provenance if features.runs else None,
         settings=settings,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from embedcache.contract import Contract
 from embedcache.protocol.protocol import Protocol
-from embedcache.provenance import Provenance
+from embedcache.provenance import Overlap, Provenance
 
 #: Version of the results folder's layout (ARCHITECTURE: results on disk).
 FORMAT_VERSION = 1
@@ -79,6 +79,7 @@ class Maker:
         contract: of the encoder; None for a foreign table.
         licence: of the encoder's weights.
         citation: of the encoder.
+        overlap: of what the encoder's weights were trained on with cohorts, as far as known.
         extraction: where the features were computed; None for a foreign table.
         settings: the estimator's own, such as the chosen C.
     """
@@ -89,5 +90,6 @@ class Maker:
     contract: Contract | None = None
     licence: str = ""
     citation: str = ""
+    overlap: tuple[Overlap, ...] = ()
     extraction: Provenance | None = None
     settings: dict[str, float] | None = None

@@ -72,6 +72,7 @@ def lease_like(writer: StoreWriter, one: FeatureSet | FeatureAttributes) -> Feat
         citation=one.citation,
         batch=one.batch,
         fingerprint=one.fingerprint,
+        overlap=one.overlap,
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embedcache.contract import Contract
 from embedcache.errors import DamagedStoreError, SchemaError
-from embedcache.provenance import Provenance
+from embedcache.provenance import Fingerprint, Overlap, Provenance
 from embedcache.schema import LATER, from_plain, plain
 from embedcache.store.chunks import Objects
 from embedcache.store.layout import (
@@ -88,7 +88,8 @@ class FeatureSet:
         licence: of the weights.
         citation: of the encoder.
         batch: images a batch in the first run; later runs keep it, for the same bits.
-        fingerprint: self-check of the encoder in the first run, or None.
+        fingerprint: self-check of the encoder in the first run; None where there was none.
+        overlap: of what the weights were trained on with cohorts, as the first run knew it.
         rows: rows that the arrays span; images added later are not among them yet.
         done: rows whose vector is there.
         runs: in order of time.
@@ -100,7 +101,8 @@ class FeatureSet:
     licence: str
     citation: str
     batch: int
-    fingerprint: str | None
+    fingerprint: Fingerprint | None
+    overlap: tuple[Overlap, ...]
     rows: int
     done: int
     runs: tuple[Run, ...]
@@ -115,7 +117,8 @@ class FeatureAttributes:
     licence: str
     citation: str
     batch: int
-    fingerprint: str | None
+    fingerprint: Fingerprint | None
+    overlap: tuple[Overlap, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,6 +222,7 @@ def read_with_done(
         citation=about.citation,
         batch=about.batch,
         fingerprint=about.fingerprint,
+        overlap=about.overlap,
         rows=len(done),
         done=int(done.sum()),
         runs=runs,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import EmbedcacheError, RowsDifferError, VectorsUnusableError
-from embedcache.provenance import Provenance
+from embedcache.provenance import Fingerprint, Provenance
 from embedcache.store.chunks import Objects
 from embedcache.store.feature_set import (
     FeatureAttributes,
@@ -83,6 +83,11 @@ class FeatureLease:
         """Images a batch."""
         return self._about.batch
 
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Self-check of the encoder in the first run; None where there was none."""
+        return self._about.fingerprint
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             name = f"features-{self.feature_id}"
@@ -112,6 +117,11 @@ class FeatureLease:
         """Choose the images a batch of a feature set that is `fresh`; before `start_run`."""
         assert self.fresh, "a feature set keeps the batch of its first run"
         self._about = replace(self._about, batch=batch)
+
+    def settle_fingerprint(self, fingerprint: Fingerprint | None) -> None:
+        """Keep the self-check of a feature set that is `fresh`; before `start_run`."""
+        assert self.fresh, "a feature set keeps the fingerprint of its first run"
+        self._about = replace(self._about, fingerprint=fingerprint)
 
     @property
     def fresh(self) -> bool:

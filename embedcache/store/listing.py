@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedcache.errors import UnfinishedCohortError
+from embedcache.provenance import Overlap
 from embedcache.store.feature_set import FeatureSet
 from embedcache.store.layout import feature_node
 from embedcache.store.manifest import read_manifest
@@ -62,6 +63,7 @@ class FeatureListing:
         precision: of the arithmetic.
         licence: of the weights.
         citation: of the encoder.
+        overlap: of what the weights were trained on with cohorts.
         size: bytes on disk.
     """
 
@@ -75,6 +77,7 @@ class FeatureListing:
     precision: str
     licence: str
     citation: str
+    overlap: tuple[Overlap, ...]
     size: int
 
 
@@ -152,6 +155,7 @@ def _features(store: FeatureStore, one: FeatureSet) -> FeatureListing:
         precision=one.contract.precision,
         licence=one.licence,
         citation=one.citation,
+        overlap=one.overlap,
         size=_size(store.path, feature_node(one.id)),
     )
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedcache.errors import CohortsClashError, NotOneOfTheStoresError
 from embedcache.progress import Progress, Silent, Stage
+from embedcache.store.agreement import require_agreement
 from embedcache.store.copying import (
     copy_images,
     copy_vectors,
@@ -71,6 +72,7 @@ def merge(
     Raises:
         FileInTheWayError: if something is at `out`.
         NotOneOfTheStoresError: if `prefer` is neither store.
+        FingerprintDiffersError: if the machines that computed an encoder's features disagree.
         FeaturesDifferError: if vectors differ beyond tolerance and nothing is preferred.
         CohortsClashError: if both have a cohort of one name, and not the same.
         UnsealedError, DamagedStoreError, DamagedRowsError: if a store is not as its manifest says.
@@ -157,6 +159,9 @@ def _paired(
             done = np.flatnonzero(store.done(one.id))
             part = Part(given=name, store=store, one=one, done=done, there=rows)
             parts.setdefault(one.id, []).append(part)
+    for found in parts.values():
+        here, there = found[0].one, found[-1].one
+        require_agreement(here.name, here.contract, here.fingerprint, there.fingerprint)
     pairs = [
         compared(found[0], found[1], strict=strict)
         if len(found) == 2
@@ -169,7 +174,7 @@ def _paired(
 def _note_descriptions(pair: Pair, progress: Progress) -> None:
     """Say where two stores describe one encoder differently: the part that counts is believed."""
     for part in pair.parts[1:]:
-        words = ("name", "licence", "citation", "batch", "fingerprint")
+        words = ("name", "licence", "citation", "batch", "overlap")
         mine = pair.parts[0].one
         differ = [word for word in words if getattr(mine, word) != getattr(part.one, word)]
         if differ:

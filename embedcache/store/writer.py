@@ -19,6 +19,7 @@ from embedcache.errors import (
     StoreAccessError,
     UnfinishedCohortError,
 )
+from embedcache.provenance import Fingerprint, Overlap
 from embedcache.store.feature_set import FeatureAttributes
 from embedcache.store.image_table import (
     append,
@@ -139,11 +140,12 @@ class StoreWriter:
         licence: str,
         citation: str,
         batch: int,
-        fingerprint: str | None = None,
+        fingerprint: Fingerprint | None = None,
+        overlap: tuple[Overlap, ...] = (),
     ) -> FeatureLease:
         """Become the one writer of a feature set; use it as a context manager.
 
-        What the first run said of name, licence, citation, batch and fingerprint is kept.
+        What the first run said of name, licence, citation, batch, fingerprint and overlap is kept.
 
         Raises:
             StoreBusyError: on entering, if another process writes this feature set.
@@ -157,6 +159,7 @@ class StoreWriter:
             citation=citation,
             batch=batch,
             fingerprint=fingerprint,
+            overlap=overlap,
         )
         return FeatureLease(self.path, about)
 

@@ -129,6 +129,7 @@ def feature_table(store: FeatureStore, encoder: str, cohorts: Sequence[str] = ()
             citation=one.citation,
             batch=one.batch,
             fingerprint=one.fingerprint,
+            overlap=one.overlap,
         ),
         runs=tuple(moved_run(run, there) for run in one.runs),
         images=_picked(store.images, order),
