@@ -160,8 +160,8 @@ def _paired(
             part = Part(given=name, store=store, one=one, done=done, there=rows)
             parts.setdefault(one.id, []).append(part)
     for found in parts.values():
-        here, there = found[0].one, found[-1].one
-        require_agreement(here.name, here.contract, here.fingerprint, there.fingerprint)
+        mine, other = found[0].one, found[-1].one
+        require_agreement(mine.name, mine.contract, mine.fingerprint, other.fingerprint)
     pairs = [
         compared(found[0], found[1], strict=strict)
         if len(found) == 2
