@@ -82,13 +82,12 @@ class Objects:
             DamagedStoreError: if a chunk is no file of the right size, or fails checksum or proof.
         """
         # One buffer that stays in the processor's cache: checksum and copy are then nearly free.
-        data = np.empty(layout.chunk_size if chunks else 0, np.uint8)
-        whole = data[:-CHECKSUM].view(layout.stored).reshape(-1, *layout.shape[1:])
+        buffer = np.empty(layout.chunk_size if chunks else 0, np.uint8)
         for number, chunk in enumerate(chunks):
             if number % AHEAD == 0:
                 fetch(self.root, map(layout.key, chunks[number : number + AHEAD]))
-            self._read_chunk(layout, chunk, data)
-            yield chunk, whole
+            data = self._read_chunk(layout, chunk, buffer)
+            yield chunk, data[:-CHECKSUM].view(layout.stored).reshape(-1, *layout.shape[1:])
 
     def write(self, layout: ArrayLayout, start: int, values: NDArray[Any]) -> None:
         """Write whole chunks, durably: `start` begins one, and `values` end one or the array.
@@ -111,16 +110,25 @@ class Objects:
         check_size(key, size, layout.chunk_size)
         return True
 
-    def _read_chunk(self, layout: ArrayLayout, chunk: int, data: NDArray[np.uint8]) -> None:
+    def _read_chunk(
+        self, layout: ArrayLayout, chunk: int, buffer: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """A chunk's file, in the buffer where it is one of ours."""
         key = layout.key(chunk)
-        check_size(key, object_size(self.root, key), len(data))
-        read_object_into(self.root, key, data.data)
+        check_size(key, object_size(self.root, key), len(buffer))
+        if isinstance(self.root, Path):
+            read_object_into(self.root, key, buffer.data)
+            data = buffer
+        else:
+            data = np.frombuffer(self.root.read(key), np.uint8)
+            check_size(key, len(data), len(buffer))
         if self._proofs is not None:
             proof = Proof(len(data), hashlib.sha256(data.data).hexdigest())
             if proof != self._proofs.get(key):
                 raise DamagedStoreError(key, "it is not what the manifest says")
         if _crc32c(data[:-CHECKSUM]) != data[-CHECKSUM:].tobytes():
             raise DamagedStoreError(layout.path, "a checksum does not hold")
+        return data
 
 
 def _chunk_bytes(layout: ArrayLayout, values: NDArray[Any]) -> bytes:

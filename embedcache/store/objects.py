@@ -164,21 +164,19 @@ def read_object(root: Root, key: str, *, size: int | None = None) -> bytes | Non
     if not isinstance(root, Path):
         return root.read(key)
     try:
-        return (root / key).read_bytes()
+        with open(f"{root}{os.sep}{key}", "rb") as file:  # noqa: PTH123  # as `has_folder`
+            return file.read()
     except OSError as error:
         raise StoreAccessError("read", key, reason_of(error)) from error
 
 
-def read_object_into(root: Root, key: str, view: memoryview) -> None:
+def read_object_into(root: Path, key: str, view: memoryview) -> None:
     """Fill a buffer with an object's bytes; `object_size` came before.
 
     Raises:
         DamagedStoreError: if it ends before the buffer does.
         StoreAccessError: if the system refuses.
     """
-    if not isinstance(root, Path):
-        view[:] = root.read(key)
-        return
     try:
         with (root / key).open("rb", buffering=0) as file:
             _fill(file, view, key)
@@ -375,8 +373,8 @@ def files_below(root: Root, node: str = "") -> Iterator[str]:
         return
     for folder, folders, files in os.walk(root / node, onerror=_refuse):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        for name in (*files, *links):
-            yield (Path(folder) / name).relative_to(root).as_posix()
+        inside = Path(folder).relative_to(root).as_posix()
+        yield from (name if inside == "." else f"{inside}/{name}" for name in (*files, *links))
 
 
 def _refuse(error: OSError) -> None:

@@ -47,29 +47,36 @@ class Vectors:
             DamagedRowsError: if one is gone, not finite, or its chunk's checksum fails.
         """
         self._check_there(rows)
-        if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+        if _in_a_row(rows):
             with self._naming(rows):  # the common case, without a copy
                 out = self._objects.read(self.layout, int(rows[0]), int(rows[-1]) + 1)
+            self._check_finite(out, rows)
         else:
             out = np.empty((len(rows), self.layout.width or 1), self.layout.dtype)
             self._gather(rows, out)
-        self._check_finite(out, rows)
         return out
 
     def read_into(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """The same, into an array (k, dim) that need not be contiguous."""
         self._check_there(rows)
         self._gather(rows, out)
-        self._check_finite(out, rows)
 
     def _gather(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        order = np.argsort(rows // VECTOR_ROWS, kind="stable")
+        finite = True
+        order = np.argsort(rows, kind="stable")
         chunks, begin = np.unique(rows[order] // VECTOR_ROWS, return_index=True)
         places = iter(np.split(order, begin[1:]))
         with self._naming(rows):
             for chunk, whole in self._objects.each(self.layout, chunks.tolist()):
                 place = next(places)
-                out[place] = whole[rows[place] - chunk * VECTOR_ROWS]
+                index = rows[place] - chunk * VECTOR_ROWS
+                # A slice is no copy, and whoever reads a whole set asks for whole chunks.
+                wanted = slice(index[0], index[-1] + 1) if _in_a_row(index) else index
+                part = whole[wanted]
+                out[place] = part
+                finite &= bool(np.isfinite(part).all())  # while it is in the processor's cache
+        if not finite:
+            self._check_finite(out, rows)
 
     def damaged(self, done: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Rows that are done and have no sound vector, ascending, (k,) int64."""
@@ -114,6 +121,10 @@ class Vectors:
 
     def _damage(self, rows: NDArray[np.int64], problem: str) -> DamagedRowsError:
         return DamagedRowsError(self._name, tuple(np.unique(rows).tolist()), problem)
+
+
+def _in_a_row(rows: NDArray[np.int64]) -> bool:
+    return bool(len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all())
 
 
 def content_digest(vectors: Vectors, digest: NDArray[np.uint8], rows: NDArray[np.int64]) -> str:
