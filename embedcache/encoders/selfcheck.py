@@ -15,13 +15,14 @@ keeps by a factor of ten (contract.TOLERANCE) is not missed by that.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from embedcache.encoders.device import device_name
-from embedcache.encoders.network import NetworkEncoder
+from embedcache.encoders.network import NetworkEncoder, encode_together
 from embedcache.encoders.spec import Encoder
 from embedcache.provenance import Fingerprint, provenance
 
@@ -42,17 +43,19 @@ def pattern() -> Image.Image:
     return Image.fromarray(np.stack([red, green, blue], axis=2).astype(np.uint8))
 
 
-def self_check(encoder: Encoder) -> Fingerprint | None:
-    """Run the pattern through a built encoder.
+def self_check(encoders: Sequence[Encoder]) -> list[Fingerprint | None]:
+    """Run the pattern once through built encoders of one network.
 
     Returns:
-        its fingerprint; None for one that computes without a network, and so the same everywhere,
-        and for a vector that is not finite, as half precision may give: rows like it fail later.
+        the fingerprint of each; None for one that computes without a network, and so the same
+        everywhere, and for a vector that is not finite, as half precision may give: rows like it
+        fail later.
     """
-    if not isinstance(encoder, NetworkEncoder):
-        return None
-    vector = encoder.encode(encoder.prepare(pattern())[np.newaxis])[0]
-    return fingerprint(vector, encoder.device)
+    networks = [encoder for encoder in encoders if isinstance(encoder, NetworkEncoder)]
+    if len(networks) < len(encoders):
+        return [None] * len(encoders)
+    vectors = encode_together(networks, networks[0].prepare(pattern())[np.newaxis])
+    return [fingerprint(vector[0], networks[0].device) for vector in vectors]
 
 
 def fingerprint(vector: NDArray[np.float32], device: str) -> Fingerprint | None:

@@ -15,6 +15,7 @@ from embedcache.cohorts.cohort import Cohort
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.executor import cores
 from embedcache.extraction.asked import Settings, read_all, resolve_all
+from embedcache.extraction.attest import attest
 from embedcache.extraction.stream import Lane, Wanted, run_pass
 from embedcache.extraction.survey import Survey, survey
 from embedcache.images.source import ImageFile
@@ -191,7 +192,7 @@ def _encode(
                 )
             missing = every[~lease.done[every]]
             # Built only where something is missing: a second run needs no model.
-            lanes += [_lane(encoder, lease, missing, settings)] if len(missing) else []
+            lanes += [_lane(encoder, lease, missing, settings, progress)] if len(missing) else []
         seconds = _run(wanted, lanes, settings.workers, progress)
     by_id = {lane.lease.feature_id: lane for lane in lanes}
     summaries = [
@@ -208,17 +209,24 @@ def _lease(writer: StoreWriter, encoder: ResolvedEncoder, batch: int) -> Feature
         licence=encoder.licence,
         citation=encoder.citation,
         batch=batch,
+        overlap=encoder.overlap,
     )
 
 
 def _lane(
-    encoder: ResolvedEncoder, lease: FeatureLease, missing: NDArray[np.int64], settings: Settings
+    encoder: ResolvedEncoder,
+    lease: FeatureLease,
+    missing: NDArray[np.int64],
+    settings: Settings,
+    progress: Progress,
 ) -> Lane:
     from embedcache.encoders.device import device_name, pick_device
 
     device = pick_device(settings.device)
+    built = encoder.build(device)
+    attest([built], [lease], progress)
     lease.start_run(provenance(device_name(device)))
-    return Lane(encoder.build(device), lease, missing)
+    return Lane(built, lease, missing)
 
 
 def _run(wanted: list[Wanted], lanes: list[Lane], workers: int, progress: Progress) -> float:
