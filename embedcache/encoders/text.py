@@ -91,7 +91,10 @@ class TextEncoder:
 
         token = torch.from_numpy(tokenise(prompts, self.context))
         with torch.inference_mode(), reproducible():
-            parts = [self.module(part).float() for part in token.split(_BATCH)]
+            parts = [
+                self.module(token[start : start + _BATCH]).float()
+                for start in range(0, len(token), _BATCH)
+            ]
         vector = np.asarray(torch.cat(parts).numpy(), np.float32)
         if vector.shape != (len(prompts), self.dim):
             raise EncoderOutputError(self.name, (len(prompts), self.dim), vector.shape)

@@ -73,7 +73,7 @@ def build_image(size: ClipSize, state: dict[str, Tensor]) -> nn.Module:
     _check_whole(size, state)
     from open_clip.transformer import VisionTransformer
 
-    tower: nn.Module = VisionTransformer(
+    tower: Any = VisionTransformer(
         image_size=size.image,
         patch_size=size.patch,
         width=size.width,
@@ -84,7 +84,8 @@ def build_image(size: ClipSize, state: dict[str, Tensor]) -> nn.Module:
     )
     load_strict(tower, part(state, VISUAL))
     tower.proj = None
-    return tower
+    image: nn.Module = tower
+    return image
 
 
 def project(state: dict[str, Tensor]) -> nn.Module:

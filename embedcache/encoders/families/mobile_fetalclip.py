@@ -85,14 +85,13 @@ def build(state: dict[str, Tensor]) -> nn.Module:
     Raises:
         WeightsMismatchError: if it is another network's.
     """
-    from timm.models.fastvit import checkpoint_filter_fn
-
     model = _create()
-    trunk = checkpoint_filter_fn(part(state, TRUNK), model)
+    trunk = _translated(part(state, TRUNK), model)
     others = {key: tensor for key, tensor in state.items() if not key.startswith(TRUNK)}
     load_strict(model, {**others, **trunk}, unused=("text.", LOGIT_SCALE))
     model.reset_classifier(0)
-    return model
+    image: nn.Module = model
+    return image
 
 
 def embed(state: dict[str, Tensor]) -> nn.Module:
@@ -115,6 +114,12 @@ def apple_name(key: str) -> str:
     for timm_word, word in _WORDS.items():
         key = key.replace(timm_word, word)
     return key
+
+
+def _translated(trunk: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    from timm.models.fastvit import checkpoint_filter_fn
+
+    return dict(checkpoint_filter_fn(trunk, model))  # type: ignore[no-untyped-call]  # timm is untyped here
 
 
 def _create() -> Any:
