@@ -1623,3 +1623,31 @@ class PickleRefusedError(BadInputError):
 
     def __str__(self) -> str:
         return f"no tensors can be read: {self.problem}; fetch the file again"
+
+
+@dataclass(eq=False)
+class DeviceTooSmallError(FailedWorkError):
+    """Not even one picture fits beside an encoder into a device's memory."""
+
+    encoder: str
+    device: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} has no memory left on {self.device} for a single picture; everything "
+            f"so far is kept: free some there, or give --device cpu, and run it again"
+        )
+
+
+@dataclass(eq=False)
+class StoreNotHereError(BadInputError):
+    """A command that changes a store was given one that is no folder on this machine."""
+
+    place: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place!r} is no folder on this machine, and only a folder's store can be "
+            f"changed; `embedcache store pull {self.place} FOLDER` makes it one, and `store push` "
+            f"sends it back"
+        )

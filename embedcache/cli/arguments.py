@@ -13,12 +13,24 @@ def _expand(value: Path | None) -> Path | None:
     return None if value is None else value.expanduser()
 
 
+def _folder(place: str) -> Path:
+    from embedcache.store.places import folder_at
+
+    return folder_at(place)
+
+
+#: A folder: the store is changed.
 Store = Annotated[
-    Path, typer.Argument(metavar="STORE", help="The feature store.", callback=_expand)
+    Path, typer.Argument(metavar="STORE", help="The feature store, a folder.", parser=_folder)
 ]
 
 
-def _root(place: str) -> Any:
+def root_from(place: str) -> Any:
+    """Where a store is read, from its address: an `objects.Root`, kept for as long as it is used.
+
+    Raises:
+        EmbedcacheError: as `places.root_at`.
+    """
     import shutil
     import weakref
     from tempfile import mkdtemp
@@ -36,14 +48,14 @@ def _root(place: str) -> Any:
 def _opened(place: str) -> Any:
     from embedcache.store.reader import open_store
 
-    return open_store(_root(place))
+    return open_store(root_from(place))
 
 
 _PLACE = "A feature store: a folder, a packed file, s3://BUCKET/FOLDER or https://…."
 #: A `FeatureStore`, wherever it lies.
 StoreToRead = Annotated[Any, typer.Argument(metavar="STORE", help=_PLACE, parser=_opened)]
 #: An `objects.Root`, which may hold a damaged store.
-RootToRead = Annotated[Any, typer.Argument(metavar="STORE", help=_PLACE, parser=_root)]
+RootToRead = Annotated[Any, typer.Argument(metavar="STORE", help=_PLACE, parser=root_from)]
 Cohorts = Annotated[
     list[str],
     typer.Option("--cohort", help="[NAME=]KIND:PLACE or [NAME=]FILE.toml; repeat for more."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json, Out, Store
+from embedcache.cli.arguments import Json, Out, StoreToRead
 
 
 def _expand(value: Path) -> Path:
@@ -23,7 +23,7 @@ Estimator = Annotated[str, typer.Option(help="Whose model.")]
 
 
 def predict(
-    store: Store,
+    store: StoreToRead,
     cohort: Cohort,
     probe: Results,
     encoder: Encoder,

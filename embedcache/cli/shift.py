@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json, Out, Store, split_commas
+from embedcache.cli.arguments import Json, Out, StoreToRead, split_commas
 
 if TYPE_CHECKING:
     from embedcache.results.shift_file import Shift
@@ -22,7 +22,7 @@ Scheduler = Annotated[
 
 
 def shift(
-    store: Store,
+    store: StoreToRead,
     out: Out,
     encoder: StoredEncoders = None,
     seed: Seed = 0,

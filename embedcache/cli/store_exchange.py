@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json, Out, Store, split_commas
+from embedcache.cli.arguments import Json, Out, RootToRead, split_commas
 
 if TYPE_CHECKING:
     from embedcache.store.exchange.format import Claims, ImageFacts
@@ -40,7 +40,7 @@ Classes = Annotated[
 ]
 
 
-def export(store: Store, encoder: Encoder, to: To, out: Out, cohort: Cohort = None) -> None:
+def export(store: RootToRead, encoder: Encoder, to: To, out: Out, cohort: Cohort = None) -> None:
     """Write one encoder's features in another format.
 
     Example: embedcache store export store.zarr --encoder usfm --to hdf5 -o usfm.h5

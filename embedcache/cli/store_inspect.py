@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json, Store
+from embedcache.cli.arguments import Json, StoreToRead
 
 if TYPE_CHECKING:
     from embedcache.store.feature_set import FeatureSet, Run
@@ -17,29 +17,27 @@ Privacy = Annotated[
 ]
 
 
-def inspect(store: Store, privacy: Privacy = False, json: Json = False) -> None:
+def inspect(store: StoreToRead, privacy: Privacy = False, json: Json = False) -> None:
     """Show contracts and runs of a store, or with --privacy what whoever gets it could learn.
 
     Example: embedcache store inspect store.zarr --privacy
     """
     from embedcache.cli.show import print_json, progress_bars
     from embedcache.store.privacy import exposure
-    from embedcache.store.reader import open_store
 
-    opened = open_store(store)
     if not privacy:
-        sets = opened.feature_sets()
+        sets = store.feature_sets()
         if json:
             print_json(sets)
         else:
             _print_sets(sets)
         return
     with progress_bars() as progress:
-        found = exposure(opened, progress=progress)
+        found = exposure(store, progress=progress)
     if json:
         print_json(found)
     else:
-        _print_exposure(store.name, found)
+        _print_exposure(store.path.name, found)
 
 
 def _print_sets(sets: tuple[FeatureSet, ...]) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json, Out
+from embedcache.cli.arguments import Json, Out, root_from
 
 if TYPE_CHECKING:
     from embedcache.store.merge import Merged
+    from embedcache.store.objects import Root
 
-First = Annotated[Path, typer.Argument(metavar="A", help="A feature store; its rows come first.")]
-Second = Annotated[Path, typer.Argument(metavar="B", help="The other one.")]
+First = Annotated[
+    str, typer.Argument(metavar="A", help="A feature store, wherever it lies; its rows come first.")
+]
+Second = Annotated[str, typer.Argument(metavar="B", help="The other one.")]
 Prefer = Annotated[
-    Path | None,
+    str | None,
     typer.Option(metavar="A|B", help="Whose vectors count where the two differ."),
 ]
 Rename = Annotated[
@@ -39,12 +41,13 @@ def merge(
     from embedcache.cli.show import print_json, progress_bars
     from embedcache.store.merge import merge as merge_stores
 
+    one, other = _root(first), _root(second)
     with progress_bars() as progress:
         made = merge_stores(
-            first.expanduser(),
-            second.expanduser(),
+            one,
+            other,
             out,
-            prefer=prefer.expanduser() if prefer else None,
+            prefer=_preferred(prefer, {first: one, second: other}),
             rename=dict(_renamed(one) for one in rename or ()),
             progress=progress,
         )
@@ -52,6 +55,26 @@ def merge(
         print_json(made)
     else:
         _print(out.name, made)
+
+
+def _root(place: str) -> Root:
+    from embedcache.store.places import path_of
+
+    path = path_of(place)
+    return root_from(place) if path is None else path
+
+
+def _preferred(given: str | None, stores: dict[str, Root]) -> Root | None:
+    """The store that `--prefer` names, as it was typed or by another way to the same path."""
+    from embedcache.errors import NotOneOfTheStoresError
+    from embedcache.store.places import path_of
+
+    if given is None or given in stores:
+        return None if given is None else stores[given]
+    path = path_of(given)
+    if path is None:
+        raise NotOneOfTheStoresError(given, *stores)
+    return path
 
 
 def _renamed(given: str) -> tuple[str, str]:

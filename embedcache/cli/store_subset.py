@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json, Out, Store, split_commas
+from embedcache.cli.arguments import Json, Out, RootToRead, split_commas
 
 Cohort = Annotated[
     list[str] | None, typer.Option("--cohort", help="Name of a cohort; all if none.")
@@ -32,7 +32,7 @@ KeyedDigests = Annotated[
 
 
 def subset(
-    store: Store,
+    store: RootToRead,
     out: Out,
     cohort: Cohort = None,
     encoder: Encoder = None,

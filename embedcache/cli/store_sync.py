@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import DryRun, Json, Store
+from embedcache.cli.arguments import DryRun, Json, RootToRead, Store
 
 if TYPE_CHECKING:
     from embedcache.store.sync import Transfer
@@ -85,7 +85,7 @@ def pull(
 
 
 def pack(
-    store: Store,
+    store: RootToRead,
     file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Must not exist yet.")],
 ) -> None:
     """Write a store into one file, which every command that reads a store reads as it is.

@@ -26,6 +26,7 @@ from embedcache.store.copying import (
     moved_run,
 )
 from embedcache.store.feature_set import Run
+from embedcache.store.objects import Root
 from embedcache.store.overlap import MergedFeatures, Pair, Part, alone, compared
 from embedcache.store.reader import FeatureStore, open_store
 from embedcache.store.staging import new_store
@@ -51,11 +52,11 @@ class Merged:
 
 
 def merge(
-    first: Path,
-    second: Path,
+    first: Root,
+    second: Root,
     out: Path,
     *,
-    prefer: Path | None = None,
+    prefer: Root | None = None,
     rename: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Merged:
@@ -77,11 +78,11 @@ def merge(
         CohortsClashError: if both have a cohort of one name, and not the same.
         UnsealedError, DamagedStoreError, DamagedRowsError: if a store is not as its manifest says.
     """
-    if prefer is not None and prefer.resolve() not in (first.resolve(), second.resolve()):
+    swapped = prefer is not None and not _same(prefer, first)
+    if prefer is not None and swapped and not _same(prefer, second):
         raise NotOneOfTheStoresError(str(prefer), str(first), str(second))
     stores = (open_store(first), open_store(second))
     progress = progress or Silent()
-    swapped = prefer is not None and prefer.resolve() == second.resolve()
     with new_store(out) as writer:
         there = tuple(_enter(writer, store) for store in stores)
         cohorts = _cohorts(stores, there, rename or {})
@@ -101,6 +102,12 @@ def merge(
         cohorts=tuple(sorted(cohort.name for cohort in cohorts)),
         features=tuple(pair.count for pair in pairs),
     )
+
+
+def _same(one: Root, other: Root) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve()
+    return one is other
 
 
 def _enter(writer: StoreWriter, store: FeatureStore) -> NDArray[np.int64]:

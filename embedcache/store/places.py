@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from embedcache.errors import PathMissingError, PlaceUnusableError
+from embedcache.errors import PathMissingError, PlaceUnusableError, StoreNotHereError
 from embedcache.store.bucket import BUCKETS, WEB, Bucket
 from embedcache.store.elsewhere import StoreElsewhere, Transport, open_elsewhere
 from embedcache.store.folder import Folder
@@ -25,6 +26,19 @@ def root_at(place: str) -> Path | StoreElsewhere:
     """
     transport = transport_to(place)
     return transport.path if isinstance(transport, Folder) else open_elsewhere(transport)
+
+
+def folder_at(place: str) -> Path:
+    """The folder of a store that is to be changed or made, from its address.
+
+    Raises:
+        StoreNotHereError: if the store lies elsewhere, or is packed.
+        PlaceUnusableError: if the address can name no place.
+    """
+    path = path_of(place)
+    if path is None or (path.is_file() and zipfile.is_zipfile(path)):
+        raise StoreNotHereError(place)
+    return path
 
 
 def transport_to(place: str) -> Transport:

@@ -23,6 +23,7 @@ from embedcache.store.copying import (
     moved_run,
 )
 from embedcache.store.feature_set import FeatureSet
+from embedcache.store.objects import Root
 from embedcache.store.pseudonyms import OwnerKey
 from embedcache.store.reader import FeatureStore, open_store
 from embedcache.store.staging import new_store
@@ -70,7 +71,7 @@ class Subset:
 
 
 def subset(
-    source: Path,
+    source: Root,
     out: Path,
     selection: Selection,
     *,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,8 @@ from embedcache.errors import (
     ExchangeUnusableError,
     FeaturesDifferError,
     LabelsUnusableError,
+    NotOneOfTheStoresError,
+    StoreNotHereError,
 )
 from embedcache.store.reader import open_store
 from embedcache.testing.stored_features import MadeCohort, digest_of, put_cohort, put_features
@@ -161,3 +167,78 @@ def test_eva_s_folder_is_imported_with_its_images(folder) -> None:
     store = open_store(folder / "a.zarr")
     assert store.images.size.tolist() == [[5, 4]] * 4
     assert store.cohort("home").classes == CLASSES
+
+
+@pytest.fixture
+def served(folder) -> Iterator[str]:
+    """Stores of a folder, behind a web server on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (folder / "www").mkdir()
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=str(folder / "www"))
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_verbs_that_read_take_a_store_where_it_lies(folder, served) -> None:
+    made(folder / "www/a.zarr", range(6))
+    b = made(folder / "b.zarr", range(4, 10), cohort="abroad")
+    type_("pack", b, folder / "b.zip")
+    there = f"{served}/a.zarr"
+    for words in (
+        ["ls", there],
+        ["inspect", there],
+        ["inspect", there, "--privacy"],
+        ["verify", there],
+        ["subset", there, "-o", folder / "c.zarr", "--classes", "femur"],
+        ["export", there, "--encoder", "pixels", "--to", "hdf5", "-o", folder / "a.h5"],
+        ["merge", there, folder / "b.zip", "-o", folder / "d.zarr"],
+        ["pack", there, folder / "a.zip"],
+        ["pull", there, folder / "e.zarr"],
+        ["verify", folder / "a.zip"],
+    ):
+        done = type_(*words)
+        assert done.exit_code == 0, (words, done.exception)
+    assert open_store(folder / "c.zarr").feature_sets()[0].done == 3
+    assert len(open_store(folder / "d.zarr")) == 10
+    assert open_store(folder / "d.zarr").cohorts() == ("abroad", "home")
+
+
+def test_merge_prefers_a_store_by_the_address_that_was_typed(folder, served) -> None:
+    b = made(folder / "b.zarr", range(6))
+    made(folder / "www/a.zarr", range(6), shift=1)
+    there = f"{served}/a.zarr"
+    differ = type_("merge", b, there, "-o", folder / "c.zarr").exception
+    assert isinstance(differ, FeaturesDifferError)
+    assert there in differ.second
+    done = type_("merge", b, there, "-o", folder / "c.zarr", "--prefer", there)
+    assert done.exit_code == 0, done.exception
+    made_of = open_store(folder / "c.zarr")
+    assert made_of.to_numpy(made_of.select("pixels").id)[0, 2] == 4
+    for other in ("s3://bucket/x", folder / "d.zarr"):
+        words = ["merge", b, there, "-o", folder / "d.zarr", "--prefer", other]
+        assert isinstance(type_(*words).exception, NotOneOfTheStoresError)
+
+
+def test_what_changes_a_store_says_that_it_must_be_a_folder(folder, served) -> None:
+    a = made(folder / "a.zarr", range(6))
+    type_("pack", a, folder / "a.zip")
+    for place in ("s3://bucket/study", f"{served}/a.zarr", folder / "a.zip"):
+        for words in (
+            ["gc", place],
+            ["add-labels", place, "--cohort", "home", "--labels", "x.csv"],
+            ["push", place, folder / "b.zarr"],
+            ["pull", a, place],
+        ):
+            refused = type_(*words).exception
+            assert isinstance(refused, StoreNotHereError), (words, refused)
+            assert f"store pull {place} FOLDER" in str(refused)
+    assert type_("gc", a.as_uri()).exit_code == 0

@@ -22,7 +22,7 @@ from embedcache.store.copying import copy_images, lease_like, moved_cohort, move
 from embedcache.store.exchange.format import Claims, Exchange, FeatureTable
 from embedcache.store.feature_set import FeatureAttributes
 from embedcache.store.image_table import ImageTable
-from embedcache.store.objects import reason_of
+from embedcache.store.objects import Root, reason_of
 from embedcache.store.reader import FeatureStore, open_store
 from embedcache.store.staging import new_store
 from embedcache.store.stored_cohort import StoredCohort
@@ -31,7 +31,7 @@ from embedcache.store.writer import StoreWriter
 
 
 def export_features(
-    store: Path, encoder: str, out: Path, *, to: str, cohorts: Sequence[str] = ()
+    store: Root, encoder: str, out: Path, *, to: str, cohorts: Sequence[str] = ()
 ) -> FeatureTable:
     """Write one encoder's features of a store in another format; returns what was written.
 
