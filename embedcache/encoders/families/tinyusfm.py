@@ -114,7 +114,7 @@ TINYUSFM = EncoderSpec(
         "README evaluates on FETAL_PLANES_DB; what the 200,000 images are is not said (@39b832a)"
     ),
     domain="ultrasound, many organs",
-    parameters=0,
+    parameters=5_524_416,
     notes=(
         (
             "its licence stands in the authors' README alone, and it was distilled from USFM, "

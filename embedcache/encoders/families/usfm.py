@@ -180,6 +180,6 @@ USFM = EncoderSpec(
     pretraining=("3M-US: 2 to 3 million ultrasound images, sets not listed",),
     overlap=unknown("README and paper give a number of images and list no sets (@960a1e1)"),
     domain="ultrasound, many organs",
-    parameters=85_684_656,
+    parameters=85_663_824,
     notes=("its licence stands in the authors' README, which refers to a file that is not there",),
 )
