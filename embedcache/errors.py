@@ -1651,3 +1651,18 @@ class StoreNotHereError(BadInputError):
             f"changed; `embedcache store pull {self.place} FOLDER` makes it one, and `store push` "
             f"sends it back"
         )
+
+
+@dataclass(eq=False)
+class CompiledDiffersError(FailedWorkError):
+    """torch.compile changed an encoder's vectors beyond what its precision allows."""
+
+    encoder: str
+    difference: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        return (
+            f"compiled, {self.encoder} gives vectors that differ by {self.difference:.1g}, more "
+            f"than {self.tolerance:.1g}; run it without --compile"
+        )

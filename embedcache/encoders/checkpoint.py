@@ -1,8 +1,10 @@
 """Read a weight file without running its code, and load it without leaving a tensor out.
 
-A checkpoint is a pickle as often as not, and a pickle is a program: only torch's `weights_only`
-reader and safetensors are used. Loading is always strict, because a name that does not fit means
-that some layer keeps its random start, and the features look like features all the same.
+A checkpoint is a pickle as often as not, and a pickle is a program. safetensors and torch's
+`weights_only` reader come first; a file which that refuses, because a training library left objects
+of its own beside the tensors, is read as data by `torch_file`. Loading is always strict, because a
+name that does not fit means that some layer keeps its random start, and the features look like
+features all the same.
 """
 
 from __future__ import annotations
@@ -13,8 +15,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from embedcache.encoders.pickled import Foreign
+from embedcache.encoders.torch_file import ZIP, Stored, TorchFile, read_torch_file
 from embedcache.encoders.weights import sha256_file
-from embedcache.errors import WeightsChangedError, WeightsMismatchError, WeightsUnreadableError
+from embedcache.errors import (
+    PickleRefusedError,
+    WeightsChangedError,
+    WeightsMismatchError,
+    WeightsUnreadableError,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
     Network = TypeVar("Network", bound=nn.Module)
 
 #: Under these keys trainers put the tensors, beside epochs and optimisers.
-WRAPPERS = ("state_dict", "model", "model_state_dict")
+WRAPPERS = ("state_dict", "model", "model_state_dict", "ema_state_dict")
 #: Parallel training puts this before every name.
 PARALLEL = "module."
 
@@ -32,18 +41,31 @@ _IMPOSTORS = {
     b"version https://git-lfs": "it is a Git LFS pointer, not the file that it points to",
 }
 
-#: What a checkpoint looks like, by a name that only such networks have.
+#: What a checkpoint looks like, by a name that only such networks have; the first that fits.
 _LAYOUTS = (
     (
         r"_blocks\.\d+\._depthwise_conv\.",
         "an EfficientNet as the package efficientnet_pytorch writes it",
     ),
-    (r"visual\.", "an image-text model (CLIP layout)"),
-    (r"(decoder_blocks|mask_token)", "a masked autoencoder with its decoder"),
-    (r"backbone\.", "a detector or segmenter around its backbone"),
     (r"_backbone_encoder\.", "MOFO's segmentation network"),
-    (r"blocks\.\d+\.attn\.", "a vision transformer"),
-    (r"blocks\.\d+\.\d+\.conv_dw\.", "a timm EfficientNet"),
+    (r"(prompt_encoder|bbox_head)\.", "UltraSAM or another segmenter around a SAM encoder"),
+    (r"image_encoder\.neck\.", "Segment Anything as Meta publishes it"),
+    (r"rel_pos_bias\.relative_position_bias_table", "USFM (a BEiT with one shared position bias)"),
+    (r"blocks\.\d+\.attn\.relative_position_bias_table", "a BEiT with a position bias a block"),
+    (r"visual\.trunk\.(network|stages)\.", "an image-text model with a FastViT tower (MobileCLIP)"),
+    (r"visual\.trunk\.blocks\.", "an image-text model with a timm tower (BiomedCLIP)"),
+    (r"(text|token_embedding|visual)\.", "an image-text model (CLIP layout)"),
+    (r"decoder_(blocks|embed)\.", "a masked autoencoder with its decoder"),
+    (r"encoder\.(model\.)?encoder\.", "a transformers model inside another"),
+    (r"embeddings\.(cls_token|patch_embeddings)", "a vision transformer in transformers' names"),
+    (r"backbone\.", "a detector or segmenter around its backbone"),
+    (r"(storage_tokens|rope_embed\.)", "a DINOv3 as Meta publishes it"),
+    (r"reg(ister)?_tokens?$", "a vision transformer with register tokens (DINOv2, DINOv3)"),
+    (r"neck\.\d+\.", "the image encoder of a Segment Anything model in timm's names"),
+    (r"(model\.|module\.)*blocks\.\d+\.attn\.", "a vision transformer"),
+    (r"stage\d+\.\d+\.attns\.", "a CSWin transformer"),
+    (r"blocks\.\d+\.\d+\.(conv_dw|conv_exp|conv_pw)\.", "a timm EfficientNet"),
+    (r"features\.\d+\.\d+\.block\.", "an EfficientNet or ConvNeXt as torchvision writes it"),
     (r"layer1\.0\.conv1\.", "a ResNet"),
     (r"stages\.\d+\.blocks\.\d+\.conv_dw\.", "a ConvNeXt"),
 )
@@ -54,8 +76,9 @@ def read_state(
 ) -> dict[str, Tensor]:
     """Read the named tensors of a checkpoint, on the CPU.
 
-    A dict wrapped under `state_dict`, `model` or `model_state_dict` is unwrapped where only one of
-    these is there, and a `module.` before every name is taken off.
+    A dict wrapped under `state_dict`, `model`, `model_state_dict` or `ema_state_dict` is unwrapped
+    where only one of these is there, and a `module.` before every name is taken off. Optimisers and
+    whatever else lies beside the tensors are not read into memory.
 
     Args:
         path: a safetensors file, or what `torch.save` wrote.
@@ -67,13 +90,13 @@ def read_state(
         WeightsChangedError: if it hashes to something else.
     """
     content = _read(path)
+    held = content.content if isinstance(content, TorchFile) else content
+    chosen = _unwrapped(held, path, wrapper)
+    _require_tensors(chosen, path)
+    state = _in_memory(content, chosen, path)
+    # Last, so that the bytes that were read are the bytes that are hashed.
     if sha256 is not None and sha256_file(path) != sha256:
         raise WeightsChangedError(path.name)
-    state = _unwrapped(content, path, wrapper)
-    strange = [key for key, value in state.items() if not _is_tensor(value)]
-    if strange or not state:
-        held = f"it also holds {strange[0]!r}, which is no tensor" if strange else "it is empty"
-        raise WeightsUnreadableError(path.name, held)
     if all(key.startswith(PARALLEL) for key in state):
         return {key.removeprefix(PARALLEL): value for key, value in state.items()}
     return state
@@ -132,7 +155,7 @@ def _read(path: Path) -> Any:
     # A safetensors file starts with the length of its JSON header, eight bytes.
     if head[8:9] == b"{":
         return _read_safetensors(path)
-    return _read_torch(path)
+    return _read_torch(path, archive=head.startswith(ZIP))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -145,19 +168,58 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsUnreadableError(path.name, f"damaged safetensors ({error})") from error
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, *, archive: bool) -> Any:
+    """Tensors as torch reads them, else a `TorchFile`.
+
+    A mapped file costs memory only for what is looked at; torch maps archives alone.
+    """
     import torch
 
+    mapped = archive and path.suffix != ".safetensors"  # torch takes a path's suffix for the format
     try:
-        # An open file, because torch takes a path's suffix for the format.
+        if mapped:
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:
         # torch's message is a page of advice on how to run the file's code after all.
-        reason = "it is no checkpoint, or one that holds code beside tensors"
-        raise WeightsUnreadableError(path.name, reason) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        return _read_as_data(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged byte leads torch's reader to errors of a dozen kinds
         raise WeightsUnreadableError(path.name, "it is damaged or no checkpoint") from error
+
+
+def _read_as_data(path: Path) -> TorchFile:
+    try:
+        return read_torch_file(path)
+    except PickleRefusedError as error:
+        reason = f"it is damaged or no checkpoint ({error.problem})"
+        raise WeightsUnreadableError(path.name, reason) from error
+
+
+def _require_tensors(chosen: dict[Any, Any], path: Path) -> None:
+    import torch
+
+    if not chosen:
+        raise WeightsUnreadableError(path.name, "it is empty")
+    for key, value in chosen.items():
+        if not isinstance(key, str):
+            raise WeightsUnreadableError(path.name, "its tensors have no names")
+        if not isinstance(value, torch.Tensor | Stored):
+            made = f", made by {value.maker}" if isinstance(value, Foreign) else ""
+            reason = f"it also holds {key!r}{made}, which is no tensor"
+            raise WeightsUnreadableError(path.name, reason)
+
+
+def _in_memory(content: Any, chosen: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The chosen tensors, none of which is a view of the file any more."""
+    if not isinstance(content, TorchFile):
+        return {key: tensor.clone() for key, tensor in chosen.items()}
+    try:
+        return content.tensors(chosen)
+    except PickleRefusedError as error:
+        raise WeightsUnreadableError(path.name, error.problem) from error
 
 
 def _unwrapped(content: Any, path: Path, wanted: str | None) -> dict[str, Any]:
@@ -170,9 +232,3 @@ def _unwrapped(content: Any, path: Path, wanted: str | None) -> dict[str, Any]:
         reason = f"it holds several checkpoints ({', '.join(wrappers)}) and does not say which"
         raise WeightsUnreadableError(path.name, reason)
     return dict(content[wrappers[0]] if wrappers else content)
-
-
-def _is_tensor(value: object) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor)
