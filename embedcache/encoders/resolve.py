@@ -230,6 +230,9 @@ def _network(ref: EncoderRef, spec: EncoderSpec) -> ResolvedEncoder:
     own = sorted(variant for variant in ref.variants if variant not in PRECISIONS)
     if len(halves) > 1:
         raise ReferenceSyntaxError("encoder", str(ref), f"{GRAMMAR}, and one precision at most")
+    if contested := spec.contested(own):
+        one = " or ".join(f"@{variant}" for variant in contested)
+        raise ReferenceSyntaxError("encoder", str(ref), f"{GRAMMAR}, and {one}, not both")
     spec = _varied(spec, ref.variants)
     require_libraries(spec.name, spec.preprocessing)
     weights, file = _weights(ref, spec)

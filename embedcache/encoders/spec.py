@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,10 +57,16 @@ class Variant:
 
     Attributes:
         about: what it is, and whose way that is, in a line.
+        preprocessing: another one; or what to make of the encoder's, where this variant must go
+            together with one that changes something else of it.
+        pooling: another rule's name.
+        dim: another length of the vector.
+        build: makes another network.
+        pool: makes another pooling.
     """
 
     about: str = ""
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preprocessing | Callable[[Preprocessing], Preprocessing] | None = None
     pooling: str | None = None
     dim: int | None = None
     build: Callable[[dict[str, Tensor]], nn.Module] | None = None
@@ -117,6 +123,22 @@ class EncoderSpec:
     parameters: int = 0
     notes: tuple[str, ...] = ()
 
+    def contested(self, names: Collection[str]) -> tuple[str, ...]:
+        """The variants among `names` of which one would undo what another changes, sorted."""
+        contested: set[str] = set()
+        for part in ("preprocessing", "pooling", "build", "pool"):
+            changes = {
+                name: change
+                for name in names
+                if name in self.variants
+                and (change := getattr(self.variants[name], part)) is not None
+            }
+            # Changes made to the encoder's own preprocessing follow one upon another.
+            apart = part == "preprocessing" and all(map(callable, changes.values()))
+            if len(changes) > 1 and not apart:
+                contested.update(changes)
+        return tuple(sorted(contested))
+
     def varied(self, name: str) -> EncoderSpec:
         """The encoder with one of its own variants applied.
 
@@ -126,9 +148,12 @@ class EncoderSpec:
         if name not in self.variants:
             raise VariantUnknownError(self.name, name, (*self.variants, *PRECISIONS))
         variant = self.variants[name]
+        change = variant.preprocessing
         return replace(
             self,
-            preprocessing=variant.preprocessing or self.preprocessing,
+            preprocessing=change(self.preprocessing)
+            if callable(change)
+            else change or self.preprocessing,
             pooling=variant.pooling or self.pooling,
             dim=variant.dim or self.dim,
             build=variant.build or self.build,

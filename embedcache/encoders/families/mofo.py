@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 #: Before every name of the encoder; what lacks it is prompts, decoder and heads.
 PREFIX = "_backbone_encoder."
 #: In the file, and never run by upstream.
-UNUSED = ("norm.", "head.")
+UNUSED = (f"{PREFIX}norm.", f"{PREFIX}head.")
 
 #: Names that are known; what is left of the encoder is its stem.
-_NAMED = ("stage1.", "stage2.", "stage3.", "stage4.", "merge", *UNUSED)
+_NAMED = (*(f"{PREFIX}stage{stage}." for stage in range(1, 5)), f"{PREFIX}merge", *UNUSED)
 #: Where the stem's two convolutions lie in our network.
-_STEM = ("stem.0", "stem.3")
+_STEM = (f"{PREFIX}stem.0", f"{PREFIX}stem.3")
 
 SQUASH_224 = Preprocessing(height=224, width=224, mean=(0.0,) * 3, std=(1.0,) * 3)
 
@@ -87,10 +87,15 @@ def build(state: dict[str, Tensor], shape: Shape = SMALL) -> nn.Module:
     Raises:
         WeightsMismatchError: if it is another network's.
     """
-    inside = {
-        key.removeprefix(PREFIX): tensor for key, tensor in state.items() if key.startswith(PREFIX)
-    }
-    return load_strict(network(shape), _stem_found(inside or state, shape), unused=UNUSED)
+    import torch
+
+    encoder = network(shape)
+    # Loaded under its prefix, so that a bare CSWin does not pass for it. What MOFO has besides is
+    # dropped unseen; without a name of the encoder's all names stay, to be refused.
+    around = torch.nn.ModuleDict({PREFIX.removesuffix("."): encoder})
+    inside = {key: tensor for key, tensor in state.items() if key.startswith(PREFIX)}
+    load_strict(around, _stem_found(inside or state, shape), unused=UNUSED)
+    return encoder
 
 
 def network(shape: Shape) -> nn.Module:
@@ -150,16 +155,13 @@ def layout(shape: Shape = SMALL) -> dict[str, tuple[int, ...]]:
 
     with torch.device("meta"):
         inside: dict[str, Any] = network(shape).state_dict()
-    stem = dict(zip(_STEM, ("stage1_conv_embed.0", "stage1_conv_embed.3"), strict=True))
-    names = {key: tuple(tensor.shape) for key, tensor in inside.items()}
+    names = {
+        PREFIX + key.replace("stem.", "stage1_conv_embed."): tuple(tensor.shape)
+        for key, tensor in inside.items()
+    }
     last = shape.dims[-1]
-    names |= {"norm.weight": (last,), "norm.bias": (last,)}
-    names |= {"head.weight": (1000, last), "head.bias": (1000,)}
-    renamed = {}
-    for key, size in names.items():
-        module, _, tensor = key.rpartition(".")
-        renamed[f"{PREFIX}{stem.get(module, module)}.{tensor}"] = size
-    return renamed
+    names |= {f"{PREFIX}norm.weight": (last,), f"{PREFIX}norm.bias": (last,)}
+    return {**names, f"{PREFIX}head.weight": (1000, last), f"{PREFIX}head.bias": (1000,)}
 
 
 def _stem_found(inside: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:
