@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch  # noqa: TID253  # nothing here runs without it
-import torch.nn.functional as F  # noqa: N812  # as torch's own documents call it
+import torch.nn.functional as F  # noqa: N812, TID253  # as torch's own documents call it
 from PIL import Image
 
 from embedcache.encoders.families import fetalclip
