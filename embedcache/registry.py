@@ -37,6 +37,12 @@ def offered_by(kind: str, name: str) -> tuple[str, str] | None:
     return entries[0].dist.name, entries[0].dist.version
 
 
+def module_of(kind: str, name: str) -> str:
+    """Name of the module that defines a part; see `load` for errors."""
+    load(kind, name)
+    return _entries(kind)[name][0].module
+
+
 def load(kind: str, name: str) -> Any:
     """Import and return one part.
 

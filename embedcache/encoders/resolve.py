@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedcache.contract import NO_WEIGHTS, RANDOM, Contract
+from embedcache.contract import NO_WEIGHTS, RANDOM, Contract, Precision
 from embedcache.encoders.arithmetic import ArithmeticEncoder
 from embedcache.encoders.device import pick_device
 from embedcache.encoders.hub import fetch_from_hub
@@ -182,12 +182,39 @@ def _unpickled(values: dict[str, Any]) -> ResolvedEncoder:
         return ResolvedEncoder(**values)
     spec = plugin.specify()
     if isinstance(spec, EncoderSpec):
-        spec = _varied(spec, parse_encoder(values["name"]).variants)
+        spec = varied(spec, parse_encoder(values["name"]).variants)
     return ResolvedEncoder(**values, spec=spec)
 
 
 def _resolved(ref: EncoderRef, spec: EncoderSpec | ArithmeticSpec) -> ResolvedEncoder:
     return _arithmetic(ref, spec) if isinstance(spec, ArithmeticSpec) else _network(ref, spec)
+
+
+def contract_from(
+    spec: EncoderSpec | ArithmeticSpec, weights: str, precision: Precision = "fp32"
+) -> Contract:
+    """The contract of a specification whose variants are applied, with such weights."""
+    return Contract(
+        architecture=spec.architecture,
+        code=spec.code,
+        weights=weights,
+        preprocessing=spec.preprocessing,
+        pooling=spec.pooling,
+        dim=spec.dim,
+        precision=precision,
+    )
+
+
+def varied(spec: EncoderSpec, variants: tuple[str, ...]) -> EncoderSpec:
+    """Apply the variants that are the encoder's own, precisions aside.
+
+    Raises:
+        VariantUnknownError: if it has no such variant.
+    """
+    # Sorted, so that two spellings of one encoder have one contract.
+    for variant in sorted(set(variants).difference(PRECISIONS)):
+        spec = spec.varied(variant)
+    return spec
 
 
 def _arithmetic(ref: EncoderRef, spec: ArithmeticSpec) -> ResolvedEncoder:
@@ -205,17 +232,9 @@ def _arithmetic(ref: EncoderRef, spec: ArithmeticSpec) -> ResolvedEncoder:
 
 def resolved(spec: ArithmeticSpec, notes: tuple[str, ...] = ()) -> ResolvedEncoder:
     """An encoder without weights, registered or not: nothing about it is left to find."""
-    contract = Contract(
-        architecture=spec.architecture,
-        code=spec.code,
-        weights=NO_WEIGHTS,
-        preprocessing=spec.preprocessing,
-        pooling=spec.pooling,
-        dim=spec.dim,
-    )
     return ResolvedEncoder(
         name=spec.name,
-        contract=contract,
+        contract=contract_from(spec, NO_WEIGHTS),
         spec=spec,
         file=None,
         licence=spec.licence,
@@ -233,18 +252,10 @@ def _network(ref: EncoderRef, spec: EncoderSpec) -> ResolvedEncoder:
     if contested := spec.contested(own):
         one = " or ".join(f"@{variant}" for variant in contested)
         raise ReferenceSyntaxError("encoder", str(ref), f"{GRAMMAR}, and {one}, not both")
-    spec = _varied(spec, ref.variants)
+    spec = varied(spec, ref.variants)
     require_libraries(spec.name, spec.preprocessing)
     weights, file = _weights(ref, spec)
-    contract = Contract(
-        architecture=spec.architecture,
-        code=spec.code,
-        weights=weights,
-        preprocessing=spec.preprocessing,
-        pooling=spec.pooling,
-        dim=spec.dim,
-        precision=PRECISIONS[halves[0]] if halves else "fp32",
-    )
+    contract = contract_from(spec, weights, PRECISIONS[halves[0]] if halves else "fp32")
     return ResolvedEncoder(
         name="@".join((ref.name, *own, *halves)),
         contract=contract,
@@ -255,12 +266,6 @@ def _network(ref: EncoderRef, spec: EncoderSpec) -> ResolvedEncoder:
         notes=spec.notes,
         overlap=() if contract.random_weights else spec.overlap,
     )
-
-
-def _varied(spec: EncoderSpec, variants: tuple[str, ...]) -> EncoderSpec:
-    for variant in sorted(set(variants).difference(PRECISIONS)):
-        spec = spec.varied(variant)
-    return spec
 
 
 def _weights(ref: EncoderRef, spec: EncoderSpec) -> tuple[str, Path | None]:
