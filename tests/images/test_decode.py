@@ -18,6 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from embedcache.contract import Preprocessing
+from embedcache.encoders.preprocessing import fit
 from embedcache.errors import ImageUnreadableError, TruncatedAllowedError
 from embedcache.images import decode as room
 from embedcache.images.decode import MAX_PIXELS, Header, decode, header
@@ -129,6 +131,26 @@ def test_each_mode_decodes_as_the_table_says(case: Expect) -> None:
     picture = decode(RawImage(case.given, LAYOUTS.get(case.id)))
     assert picture.mode == case.mode
     assert np.array_equal(np.asarray(picture), case.pixels)
+
+
+MODES = {
+    "1": Image.fromarray(GREY > 127),
+    "L": Image.fromarray(GREY),
+    "LA": grey_alpha(),
+    "P": palette()[0],
+    "RGB": Image.fromarray(COLOUR),
+    "RGBA": colour_alpha(),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_rgb_encoder_sees_what_upstream_loaders_convert_to(mode: str) -> None:
+    picture = MODES[mode]
+    assert picture.mode == mode
+    how = Preprocessing(height=8, width=8, mean=(0.0,) * 3, std=(1.0,) * 3)
+    expected = np.asarray(picture.convert("RGB").resize((8, 8), Image.Resampling.BICUBIC))
+    found = fit(decode(RawImage(saved(picture))), how)
+    assert np.array_equal(found, expected.transpose(2, 0, 1))
 
 
 def test_lossy_colour_spaces_become_rgb_close_to_what_was_saved() -> None:
