@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from simulated_studies import Model, Structure, counts, draw, model, scores, softmax, truth
 
-from embedcache.evaluation.intervals import Clusters, Interval, jackknife
+from embedcache.evaluation.intervals import Interval
 from embedcache.evaluation.percentile import draw_values, percentiles, plan_metric
-from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out
+from embedcache.evaluation.printed import metric_interval
+from embedcache.evaluation.sample import Sample, leave_one_out
 from embedcache.metrics import accuracy, auroc, balanced_accuracy, macro_f1
 from embedcache.metrics.metric import CountMetric, Floats, Metric
 
@@ -79,7 +80,7 @@ def covered(setting: Setting, studies: int, *, bootstrapped: int) -> dict[str, A
         for metric in METRICS:
             left = leave_one_out(metric, drawn)
             assert left is not None  # every study has probabilities
-            interval = printed(metric, left, drawn)
+            interval = metric_interval(metric, drawn, left)
             outcomes[metric.name].append(outcome(interval, true[metric.name]))
         if percentile.studies < bootstrapped:
             percentile.add(drawn)
@@ -97,16 +98,6 @@ def covered(setting: Setting, studies: int, *, bootstrapped: int) -> dict[str, A
         "percentile": percentile.summary(),
         "cpu_seconds": round(time.process_time() - started, 1),
     }
-
-
-def printed(metric: Metric, left: LeftOut, drawn: Sample) -> Interval:
-    """The interval of metrics.csv."""
-    return jackknife(
-        left,
-        Clusters(site=drawn.site, sites=drawn.sites),
-        scale=metric.scale,
-        degrees="clusters" if isinstance(metric, CountMetric) else "kurtosis",
-    )
 
 
 def outcome(interval: Interval, true: float) -> Outcome:

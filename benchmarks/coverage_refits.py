@@ -26,6 +26,7 @@ from embedcache.evaluation.intervals import (
     standard_error,
 )
 from embedcache.evaluation.sample import leave_counts_out
+from embedcache.evaluation.unequal import expected_variance
 from embedcache.metrics import macro_f1
 from embedcache.metrics.metric import Floats
 from embedcache.protocol.folds import assign_folds
@@ -142,8 +143,12 @@ def _study(
 
 def _judged(population: Population, table: Floats, expected: Floats, folds: int) -> Judged:
     structure = population.structure
-    sites = tuple(f"site {site}" for site in range(len(structure.drawn)))
-    clusters = Clusters(site=structure.cluster_site, sites=sites)
+    clusters = Clusters(
+        site=structure.cluster_site,
+        sites=tuple(f"site {site}" for site in range(len(structure.drawn))),
+        # Abroad all fold models judge each image; at home one does.
+        expected=expected_variance(table, models=1 if folds else FOLDS),
+    )
     left = leave_counts_out(METRIC, table)
     return Judged(
         value=left.value,

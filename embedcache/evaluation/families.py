@@ -15,9 +15,9 @@ from itertools import combinations
 import numpy as np
 
 from embedcache.evaluation.evaluand import Evaluand
-from embedcache.evaluation.intervals import Clusters, jackknife
 from embedcache.evaluation.nadeau_bengio import nadeau_bengio
 from embedcache.evaluation.percentile import draw_values, plan_metric
+from embedcache.evaluation.printed import difference_interval
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
 from embedcache.evaluation.swap import (
     Swapped,
@@ -54,7 +54,9 @@ def compare_group(group: Sequence[Evaluand], metric: Metric) -> Iterator[Compari
     swapped = _swapped(metric, samples, apart, pairs)
     rows = [
         dataclasses.replace(
-            _row((group[first], group[second]), metric, difference, samples[first]),
+            _row(
+                (group[first], group[second]), metric, difference, (samples[first], samples[second])
+            ),
             p=None if np.isnan(p) else float(p),
         )
         for (first, second), difference, p in zip(pairs, apart, two_sided(swapped), strict=True)
@@ -137,15 +139,13 @@ def _max_t(rows: Sequence[ComparisonRow], swapped: Swapped, spread: Floats) -> l
 
 
 def _row(
-    pair: tuple[Evaluand, Evaluand], metric: Metric, left: LeftOut, drawn: Sample
+    pair: tuple[Evaluand, Evaluand],
+    metric: Metric,
+    left: LeftOut,
+    samples: tuple[Sample, Sample],
 ) -> ComparisonRow:
     first, second = pair
-    interval = jackknife(
-        left,
-        Clusters(site=drawn.site, sites=drawn.sites),
-        scale="identity",
-        degrees="clusters",
-    )
+    interval = difference_interval(metric, samples, left)
     notes = dict.fromkeys((*first.notes, *second.notes, interval.note))
     return ComparisonRow(
         kind="pair",
@@ -161,7 +161,7 @@ def _row(
         low=interval.low,
         high=interval.high,
         method=interval.method,
-        clusters=len(drawn.site),
+        clusters=len(samples[0].site),
         df=interval.df,
         p_nadeau_bengio=nadeau_bengio(first, second, metric),
         family=_family(metric, first) if first.arm == second.arm else "",

@@ -16,16 +16,12 @@ import numpy as np
 
 from embedcache.evaluation.evaluand import Evaluand, on_classes
 from embedcache.evaluation.families import minus
-from embedcache.evaluation.intervals import (
-    Clusters,
-    Interval,
-    independent_difference,
-    standard_error,
-)
+from embedcache.evaluation.intervals import Interval, independent_difference
+from embedcache.evaluation.printed import difference_error, metric_error
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
 from embedcache.metrics import balanced_accuracy, macro_f1
 from embedcache.metrics.macro_f1_at_shares import at_shares
-from embedcache.metrics.metric import CountMetric, Metric
+from embedcache.metrics.metric import Metric
 from embedcache.results.tables import ComparisonRow
 
 #: In every table of gaps, beside the metric that is asked for.
@@ -54,14 +50,12 @@ class Gap:
     """One metric at home and abroad.
 
     Attributes:
-        name: of the metric.
-        counts: whether it is one of counts.
+        metric: which.
         home: its values at home.
         abroad: its values abroad.
     """
 
-    name: str
-    counts: bool
+    metric: Metric
     home: LeftOut
     abroad: LeftOut
 
@@ -120,31 +114,24 @@ def _gaps(moved: Moved, metrics: Sequence[Metric]) -> Iterator[Gap]:
         home = leave_one_out(metric, moved.at_home)
         abroad = leave_one_out(metric, moved.over_there)
         if home is not None and abroad is not None:
-            counts = isinstance(metric, CountMetric)
-            yield Gap(name=metric.name, counts=counts, home=home, abroad=abroad)
+            yield Gap(metric=metric, home=home, abroad=abroad)
         if metric.name == macro_f1.METRIC.name:
             assert home is not None  # a metric of counts
             share = np.bincount(moved.at_home.label) / len(moved.at_home.label)
             reweighted = at_shares(share)
             abroad = leave_one_out(reweighted, moved.over_there)
             assert abroad is not None  # likewise
-            yield Gap(name=reweighted.name, counts=True, home=home, abroad=abroad)
+            yield Gap(metric=reweighted, home=home, abroad=abroad)
 
 
 def _gap_row(moved: Moved, gap: Gap) -> ComparisonRow:
     value = gap.home.value - gap.abroad.value
     interval = independent_difference(
         value,
-        standard_error(
-            gap.home, _clusters(moved.at_home), degrees="clusters" if gap.counts else "kurtosis"
-        ),
-        standard_error(
-            gap.abroad,
-            _clusters(moved.over_there),
-            degrees="clusters" if gap.counts else "kurtosis",
-        ),
+        metric_error(gap.metric, moved.at_home, gap.home),
+        metric_error(gap.metric, moved.over_there, gap.abroad),
     )
-    return _row("", moved, gap.name, value, interval)
+    return _row("", moved, gap.metric.name, value, interval)
 
 
 def _pair_row(first: Moved, second: Moved, one: Gap, other: Gap) -> ComparisonRow:
@@ -152,10 +139,10 @@ def _pair_row(first: Moved, second: Moved, one: Gap, other: Gap) -> ComparisonRo
     value = home.value - abroad.value
     interval = independent_difference(
         value,
-        standard_error(home, _clusters(first.at_home), degrees="clusters"),
-        standard_error(abroad, _clusters(first.over_there), degrees="clusters"),
+        difference_error(one.metric, (first.at_home, second.at_home), home),
+        difference_error(one.metric, (first.over_there, second.over_there), abroad),
     )
-    return _row(second.home.encoder, first, one.name, value, interval)
+    return _row(second.home.encoder, first, one.metric.name, value, interval)
 
 
 def _row(other: str, moved: Moved, metric: str, value: float, interval: Interval) -> ComparisonRow:
@@ -178,7 +165,3 @@ def _row(other: str, moved: Moved, metric: str, value: float, interval: Interval
         df=interval.df,
         note="; ".join(note for note in notes if note),
     )
-
-
-def _clusters(drawn: Sample) -> Clusters:
-    return Clusters(site=drawn.site, sites=drawn.sites)

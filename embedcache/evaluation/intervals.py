@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from embedcache.evaluation.sample import LeftOut
 from embedcache.metrics.metric import Floats, Scale
 
+#: How degrees of freedom are found; see `jackknife`.
+Degrees = Literal["clusters", "kurtosis"]
+
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 #: Values closer than this are one: far above float64 rounding, far below one image in 1e6.
@@ -57,19 +60,20 @@ class Clusters:
     Attributes:
         site: code of each cluster's site, (C,) int64.
         sites: names of the sites, by code.
-        counted: clusters with images that the metric counts, (C,) bool; None: all. A class's
-            metric has the degrees of freedom and the exact bound of the class's own clusters:
+        expected: the variance that each is expected to bring, on any scale (unequal.py), 0 for one
+            without images that the metric counts, (C,) float64; None: all alike. A class's metric
+            has the degrees of freedom and the exact bound of the class's own clusters:
             a sensitivity of .9, a class in 8 of 60 clusters, is covered in 99 % of 2,000
             simulated studies; counting all 60, in 76 % (.95 in 20 of 112: 98 against 82).
     """
 
     site: NDArray[np.int64]
     sites: tuple[str, ...]
-    counted: NDArray[np.bool_] | None = None
+    expected: Floats | None = None
 
     def taken(self) -> NDArray[np.int64]:
         """Sites of the clusters that count, (C',) int64."""
-        return self.site if self.counted is None else self.site[self.counted]
+        return self.site if self.expected is None else self.site[self.expected > 0]
 
 
 def jackknife(
@@ -77,7 +81,7 @@ def jackknife(
     clusters: Clusters,
     *,
     scale: Scale,
-    degrees: Literal["clusters", "kurtosis"],
+    degrees: Degrees,
     folds: int = 0,
 ) -> Interval:
     """The interval of a metric from its values without each cluster.
@@ -86,8 +90,9 @@ def jackknife(
         left: the metric, and without each cluster.
         clusters: sites of the clusters.
         scale: on which the interval is symmetric.
-        degrees: `clusters` (C - S) for count metrics and differences; `kurtosis` for AUROC and
-            losses, whose variance a few clusters may carry.
+        degrees: `clusters`, as many as the clusters are worth, for count metrics and differences;
+            `kurtosis` for AUROC and losses, whose variance a few clusters may carry: what the
+            values left out show, where that is less.
         folds: K of the training sets behind in-domain rows, for `low_train`; 0 or 1: none.
     """
     edge = None if _obstacle(left, clusters) else _at_the_edge(left, scale, clusters)
@@ -97,13 +102,13 @@ def jackknife(
     if found.error is None:
         return Interval(method=NOT_ESTIMABLE, note=found.note)
     error, df = found.error, found.df
-    low, high = _symmetric(left.value, error, df, scale)
+    bounded = _bounded if scale == "logit" and degrees == "clusters" else _symmetric
+    low, high = bounded(left.value, error, df, scale)
     if folds < 2:
         return Interval(low=low, high=high, df=df)
     # Nadeau and Bengio 2003: training sets that overlap in K - 2 of K - 1 parts.
-    low_train, high_train = _symmetric(
-        left.value, error * np.sqrt(1 + folds / (folds - 1)), df, scale
-    )
+    wider = error * float(np.sqrt(1 + folds / (folds - 1)))
+    low_train, high_train = bounded(left.value, wider, df, scale)
     return Interval(low=low, high=high, df=df, low_train=low_train, high_train=high_train)
 
 
@@ -122,9 +127,7 @@ class StandardError:
     note: str = ""
 
 
-def standard_error(
-    left: LeftOut, clusters: Clusters, *, degrees: Literal["clusters", "kurtosis"]
-) -> StandardError:
+def standard_error(left: LeftOut, clusters: Clusters, *, degrees: Degrees) -> StandardError:
     """The jackknife's standard error and degrees of freedom; see `jackknife`."""
     reason = _obstacle(left, clusters)
     if reason:
@@ -192,14 +195,35 @@ def _standard_error(x: Floats, site: NDArray[np.int64]) -> float:
     return float((clusters - 1) / clusters * np.sqrt((size / (size - 1) * squares).sum()))
 
 
-def _degrees(x: Floats, clusters: Clusters, rule: Literal["clusters", "kurtosis"]) -> float:
+def _degrees(x: Floats, clusters: Clusters, rule: Degrees) -> float:
     taken = clusters.taken()
-    most = float(max(len(taken) - len(np.unique(taken)), 1))
+    sites = len(np.unique(taken))
+    worth = float(len(taken))
+    if clusters.expected is not None:
+        worth = clusters.expected.sum() ** 2 / (clusters.expected**2).sum()
+    most = max(worth - sites, 1.0)
     if rule == "clusters":
         return most
     second, fourth = (x**2).sum(), (x**4).sum()
     spread = fourth - second**2 / len(x)
     return most if spread <= 0 else float(np.clip(2 * second**2 / spread, 1, most))
+
+
+def _bounded(value: float, error: float, df: float, scale: Scale) -> tuple[float, float]:
+    """The symmetric interval, but no wider than the exact one of as many images.
+
+    Near an end one or two failing patients decide the error, and Student's t makes too much of it.
+    The exact interval is that of Clopper and Pearson for the number of independent images with that
+    error, fewer by the squared ratio of the normal to Student's quantile (Korn and Graubard 1998).
+    Over 20 patients and true macro-F1 .93 it takes coverage from 97.5 % to 96.3.
+    """
+    from scipy.special import betaincinv, ndtri, stdtrit
+
+    low, high = _symmetric(value, error, df, scale)
+    images = value * (1 - value) / error**2 * (ndtri(1 - _TAIL) / stdtrit(df, 1 - _TAIL)) ** 2
+    right, wrong = value * images, (1 - value) * images
+    least, most = betaincinv(right, wrong + 1, _TAIL), betaincinv(right + 1, wrong, 1 - _TAIL)
+    return max(low, float(least)), min(high, float(most))
 
 
 def _symmetric(value: float, error: float, df: float, scale: Scale) -> tuple[float, float]:

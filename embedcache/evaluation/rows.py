@@ -6,21 +6,18 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedcache.evaluation.evaluand import Evaluand
 from embedcache.evaluation.intervals import NOT_ESTIMABLE, POINT, Clusters, Interval, jackknife
 from embedcache.evaluation.percentile import Drawn
+from embedcache.evaluation.printed import FEW, metric_interval
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
+from embedcache.evaluation.unequal import expected_class_variance
 from embedcache.metrics import f1, precision, sensitivity
-from embedcache.metrics.metric import ClassMetric, CountMetric, Floats, Metric, PointMetric
+from embedcache.metrics.metric import ClassMetric, Metric, PointMetric
 from embedcache.results.tables import MetricRow
 
 CLASS_METRICS: tuple[ClassMetric, ...] = (sensitivity.METRIC, precision.METRIC, f1.METRIC)
-#: Below so many patient clusters of a class it is warned of. Where it is the only rare one, a 95 %
-#: interval of a mean over classes at .95 covered 67 % with 2, 81 % with 5, 90 % with 8 and 92 %
-#: with 10 (benchmarks/coverage_rare.py); where all classes are few, 93 to 97 %.
-FEW = 10
 #: Pooled over folds these rank images of several models together; below so many patient clusters
 #: that may matter, and the mean within folds stands beside it (statistics.md 2).
 RANKING = ("auroc", "average-precision")
@@ -76,7 +73,6 @@ def _rows(
     evaluand: Evaluand, drawn: Sample, metrics: Sequence[Metric | PointMetric], stratum: str
 ) -> Iterator[MetricRow]:
     folds = evaluand.folds if evaluand.estimand == "oof" else 0
-    clusters = Clusters(site=drawn.site, sites=drawn.sites)
     warnings = tuple(_few_clusters(drawn).values())
     base = _base(evaluand, drawn, stratum)
     for metric in metrics:
@@ -86,7 +82,7 @@ def _rows(
         left = leave_one_out(metric, drawn)
         if left is not None:
             within = _within_folds(evaluand, metric) if not stratum else ()
-            interval = _interval(metric, left, clusters, folds)
+            interval = metric_interval(metric, drawn, left, folds=folds)
             yield _row(base, evaluand, metric.name, left, interval, (*warnings, *within))
     for class_metric in CLASS_METRICS:
         yield from _class_rows(base, evaluand, drawn, class_metric, folds)
@@ -119,11 +115,11 @@ def _class_rows(
     total = drawn.counts.sum(axis=0)
     value, without = metric.from_confusion(total), metric.from_confusion(total - drawn.counts)
     own = drawn.counts.sum(axis=2) > 0
-    counted = _counted(drawn.counts, metric)
+    expected = expected_class_variance(drawn.counts, metric, models=len(drawn.predicted))
     images = np.bincount(drawn.label, minlength=len(drawn.classes))
     few = _few_clusters(drawn)
     for index, name in enumerate(drawn.classes):
-        clusters = Clusters(site=drawn.site, sites=drawn.sites, counted=counted[:, index])
+        clusters = Clusters(site=drawn.site, sites=drawn.sites, expected=expected[:, index])
         left = LeftOut(value=float(value[index]), without=without[:, index])
         interval = jackknife(left, clusters, scale=metric.scale, degrees="clusters", folds=folds)
         row = dataclasses.replace(
@@ -131,25 +127,6 @@ def _class_rows(
         )
         warnings = (few[name],) if name in few else ()
         yield _row(row, evaluand, metric.name, left, interval, warnings)
-
-
-def _counted(counts: Floats, metric: ClassMetric) -> NDArray[np.bool_]:
-    """Which clusters hold images that a class's metric rests on: (C, k) bool."""
-    true = counts.sum(axis=2) > 0
-    predicted = counts.sum(axis=1)[:, : true.shape[1]] > 0
-    chosen = {"true": true, "predicted": predicted, "either": true | predicted}
-    return np.asarray(chosen[metric.counts])
-
-
-def _interval(metric: Metric, left: LeftOut, clusters: Clusters, folds: int) -> Interval:
-    counts = isinstance(metric, CountMetric)
-    return jackknife(
-        left,
-        clusters,
-        scale=metric.scale,
-        degrees="clusters" if counts else "kurtosis",
-        folds=folds,
-    )
 
 
 def _few_clusters(drawn: Sample) -> dict[str, str]:

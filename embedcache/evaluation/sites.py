@@ -14,10 +14,12 @@ import numpy as np
 from embedcache.evaluation.evaluand import Evaluand
 from embedcache.evaluation.families import given
 from embedcache.evaluation.intervals import POINT
-from embedcache.evaluation.rows import FEW
 from embedcache.evaluation.sample import leave_one_out, sample
 from embedcache.metrics.metric import Metric
 from embedcache.results.tables import ComparisonRow
+
+#: Patient clusters that a site needs to take part.
+FEW = 10
 
 
 def site_rows(group: Sequence[Evaluand], metric: Metric) -> Iterator[ComparisonRow]:

@@ -22,4 +22,5 @@ METRIC = CountMetric(
     scale="logit",
     better="higher",
     from_confusion=from_confusion,
+    mean_of="true",
 )

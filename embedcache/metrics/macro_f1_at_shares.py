@@ -25,4 +25,5 @@ def at_shares(share: Floats) -> CountMetric:
         scale="logit",
         better="higher",
         from_confusion=from_confusion,
+        mean_of="either",
     )

@@ -35,6 +35,9 @@ class CountMetric:
         from_confusion: (…, k, m) counts, m >= k, rows true and columns predicted -> (…,) values;
             NaN where it does not exist, as where a class of the set has no images.
         unit: what counts alike: `image`, or `cluster`: each image counts 1 / images of its cluster.
+        mean_of: for a mean over classes, the images that each class's part rests on, as in
+            `ClassMetric.counts`; empty for other metrics. Where few patients have a class, a part
+            without a fault says nothing of its variance.
     """
 
     name: str
@@ -43,6 +46,7 @@ class CountMetric:
     better: Better
     from_confusion: FromConfusion
     unit: Literal["image", "cluster"] = "image"
+    mean_of: Literal["true", "either", ""] = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +80,8 @@ class ScoreMetric:
             than a weight of zero; None where it has not.
         by_cluster: prepares many draws of whole clusters, where that has a faster way than a
             weight for each image; None where it has not.
+        mean_of: `scores` for a mean over classes of how a class's images are ranked among all;
+            empty for other metrics.
     """
 
     name: str
@@ -85,6 +91,7 @@ class ScoreMetric:
     from_scores: FromScores
     leave_one_out: LeaveOneOut | None = None
     by_cluster: ByCluster | None = None
+    mean_of: Literal["scores", ""] = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,4 +16,5 @@ METRIC = CountMetric(
     better="higher",
     from_confusion=from_confusion,
     unit="cluster",
+    mean_of="either",
 )
