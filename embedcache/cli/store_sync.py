@@ -43,6 +43,7 @@ def push(
     Example: embedcache store push store.zarr s3://bucket/study
     """
     from embedcache.cli.show import progress_bars
+    from embedcache.store.places import name_of
     from embedcache.store.sync import push as push_store
 
     with progress_bars() as progress:
@@ -54,7 +55,7 @@ def push(
             dry_run=dry_run,
             progress=progress,
         )
-    _show(sent, f"{place} and {store.name}", "sent", dry_run=dry_run, as_json=json)
+    _show(sent, f"{name_of(place)} and {store.name}", "sent", dry_run=dry_run, as_json=json)
 
 
 def pull(
@@ -70,6 +71,7 @@ def pull(
     Example: embedcache store pull https://example.org/study study.zarr
     """
     from embedcache.cli.show import progress_bars
+    from embedcache.store.places import name_of
     from embedcache.store.sync import pull as pull_store
 
     with progress_bars() as progress:
@@ -81,7 +83,7 @@ def pull(
             dry_run=dry_run,
             progress=progress,
         )
-    _show(sent, f"{store.name} and {place}", "fetched", dry_run=dry_run, as_json=json)
+    _show(sent, f"{store.name} and {name_of(place)}", "fetched", dry_run=dry_run, as_json=json)
 
 
 def pack(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -38,6 +39,8 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_METADATA_ENDPOINT",
 )
+#: How the library's account of a failure says that TLS did not trust a server, and why.
+_UNTRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
 #: Tries and seconds after which a server that fails is given up; a rerun goes on from there.
 _RETRIES, _PATIENCE = 4, 60
 #: For one object of up to 256 MB over a slow line; obstore's own 30 s cut a 3 MB chunk at 1 Mbit/s.
@@ -176,7 +179,12 @@ class Bucket:
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
-            raise TransferFailedError(self.name, action, _reason(error)) from error
+            untrusted = _UNTRUSTED.search(str(error))
+            if untrusted is None:
+                raise TransferFailedError(self.name, action, _reason(error)) from error
+            reason = f"its certificate is refused: {untrusted[1]}"
+            mend = "if it is signed by your own authority, set SSL_CERT_FILE to a file of its PEM"
+            raise TransferFailedError(self.name, action, reason, mend) from error
 
 
 def _connect(url: str) -> ObjectStore:

@@ -195,11 +195,12 @@ def _check_list(file: Path, raw: BinaryIO) -> None:
     mark, *_, listed, _, comment = _END.unpack(raw.read(_END.size))
     if mark != b"PK\5\6" or comment:
         raise PackUnusableError(file, "it is no zip, or is cut")
-    if listed == 0xFFFFFFFF:
-        raw.seek(max(size - _END.size - _LOCATOR - _END64.size, 0))
-        mark, *fields = _END64.unpack(raw.read(_END64.size))
-        if mark != b"PK\6\6":
-            raise PackUnusableError(file, "its 64-bit end is not where it should be")
-        listed = fields[-2]
+    # Whoever reads the zip believes a 64-bit record wherever one stands, whatever the end says.
+    raw.seek(max(size - _END.size - _LOCATOR - _END64.size, 0))
+    record = raw.read(_END64.size)
+    if record.startswith(b"PK\6\6"):
+        listed = _END64.unpack(record)[-2]
+    elif listed == 0xFFFFFFFF:
+        raise PackUnusableError(file, "its 64-bit end is not where it should be")
     if listed > MOST_LIST:
         raise PackUnusableError(file, f"it lists {listed:,} bytes of members")

@@ -71,6 +71,16 @@ def target_at(place: str) -> Bucket | IncomingFolder:
     return Bucket(place)
 
 
+def name_of(place: str) -> str:
+    """What messages call an address: a path's last part says enough, and not whose it is.
+
+    Raises:
+        PlaceUnusableError: as `path_of`.
+    """
+    path = path_of(place)
+    return place if path is None else path.name
+
+
 def path_of(place: str) -> Path | None:
     """The path that an address names; None for one elsewhere.
 

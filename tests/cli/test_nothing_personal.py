@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,17 @@ COMMANDS = [
     "store export store.zarr --encoder pixels --to hdf5 -o out.h5",
     "store export store.zarr --encoder pixels --to npy-parquet -o out",
     "store import out.h5 --from hdf5 -o back.zarr --json",
+    "store push store.zarr pushed.zarr",
+    "store push store.zarr pushed.zarr --json",
+    "store push store.zarr {here}/sent.zarr --dry-run",
+    "store push store.zarr {here}/sent.zarr",
+    "store push store.zarr {here}/sent.zarr",
+    "store pull {here}/sent.zarr pulled.zarr",
+    "store pull {here}/sent.zarr pulled.zarr --repair --json",
+    "store pack store.zarr packed.zip",
+    "store pull packed.zip unpacked.zarr",
+    "store ls packed.zip",
+    "store verify packed.zip",
 ]
 
 
@@ -83,13 +95,13 @@ def work(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def said(work: Path) -> str:
     """What the commands printed, on both streams."""
-    home = work / HOME
+    home, here = work / HOME, work.as_uri()
     settings = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "USER": USER}
     settings |= {"LOGNAME": USER, "HOSTNAME": HOST, "OMP_NUM_THREADS": "1"}
     environment = {key: value for key, value in os.environ.items() if key != "EMBEDCACHE_KEY"}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
-        input="\n".join(json.dumps(line.split()) for line in COMMANDS),
+        input="\n".join(json.dumps(line.format(here=here).split()) for line in COMMANDS),
         cwd=work,
         env=environment | settings,
         capture_output=True,
@@ -116,8 +128,12 @@ def texts(work: Path) -> Iterator[tuple[str, bytes]]:
             held = f"{table.schema.metadata} {table.schema} {table.to_pylist()}"
             yield f"{name} (unpacked)", held.encode()
         if file.suffix == ".html":
-            packed = re.findall(rb"base64,([A-Za-z0-9+/=]+)", file.read_bytes())
-            yield f"{name} (unpacked)", b"\n".join(map(base64.b64decode, packed))
+            coded = re.findall(rb"base64,([A-Za-z0-9+/=]+)", file.read_bytes())
+            yield f"{name} (unpacked)", b"\n".join(map(base64.b64decode, coded))
+        if file.suffix == ".zip":
+            with zipfile.ZipFile(file) as packed:
+                held = [repr(member).encode() + packed.read(member) for member in packed.filelist]
+            yield f"{name} (unpacked)", b"\n".join(held)
         if file.suffix == ".h5":
             with h5py.File(file) as opened:
                 yield f"{name} (unpacked)", opened["about"][()].tobytes()
@@ -139,6 +155,7 @@ def test_no_file_that_was_made_tells_who_or_where(work: Path, said: str) -> None
     found = dict(texts(work))
     made = {name.split("/")[0] for name in found}
     assert {"store.zarr", "results", "report.html", "out.h5", "out", "both.zarr"} <= made
+    assert {"pushed.zarr", "sent.zarr", "pulled.zarr", "packed.zip", "unpacked.zarr"} <= made
     assert {name: words for name, text in found.items() if (words := told(text, work))} == {}
 
 

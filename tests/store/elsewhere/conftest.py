@@ -38,6 +38,16 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server does not listen")
 
 
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[int], list[int]]:
+    return lambda number: [free_port() for _ in range(number)]
+
+
+@pytest.fixture(scope="session", name="wait_for")
+def wait_for_() -> Callable[[int, subprocess.Popen[bytes]], None]:
+    return wait_for
+
+
 class Quiet(BaseHTTPRequestHandler):
     """HTTP/1.1 without a word on stderr."""
 
@@ -61,6 +71,7 @@ class Bucket:
 
     url: str
     requests: list[tuple[str, str]] = field(default_factory=list)
+    heard: list[bytes] = field(default_factory=list)
     fault: Fault = lambda method, key: None
 
     def count(self, *methods: str) -> int:
@@ -78,6 +89,7 @@ class Proxy(Quiet):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         key = self.path.partition("?")[0].partition("/study/")[2]
         self.bucket.requests.append((self.command, key))
+        self.bucket.heard.append(f"{self.path}\n{self.headers}\n".encode() + body)
         status = self.bucket.fault(self.command, key)
         if status is not None:
             self.answer(status)

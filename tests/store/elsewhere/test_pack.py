@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -20,6 +21,10 @@ from embedcache.errors import (
     PackUnusableError,
     UnsealedElsewhereError,
 )
+from embedcache.progress import Silent
+from embedcache.store import pack as packing
+from embedcache.store.elsewhere import open_elsewhere
+from embedcache.store.folder import Folder
 from embedcache.store.pack import open_packed, pack
 from embedcache.store.reader import open_store
 from embedcache.store.sync import pull
@@ -155,6 +160,54 @@ def test_a_list_that_would_fill_the_memory_is_refused_unread(packed, tmp_path) -
     (tmp_path / "b.zip").write_bytes(whole)
     with pytest.raises(PackUnusableError, match="1,073,741,824 bytes"):
         open_packed(tmp_path / "b.zip")
+
+
+def test_a_list_is_refused_whichever_of_its_two_ends_is_too_long(packed, tmp_path) -> None:
+    whole = packed.read_bytes()
+    end, start = whole[-22:], len(whole) - 22
+    size, offset = struct.unpack("<2L", end[12:20])
+    long = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 1 << 30, offset)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, start, 1)
+    assert size < 1 << 20
+    (tmp_path / "b.zip").write_bytes(whole[:-22] + long + locator + end)
+    with pytest.raises(PackUnusableError, match="1,073,741,824 bytes"):
+        open_packed(tmp_path / "b.zip")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file with a hole of 5 GB would take 5 GB")
+def test_a_store_packed_beyond_four_gigabytes_is_read_and_proved(store, make, tmp_path) -> None:
+    """Its members lie behind a hole in the file, so that every place in it takes 64 bits."""
+    with (tmp_path / "b.zip").open("wb") as out:
+        out.seek(5 << 30)
+        packing._write(open_elsewhere(Folder(store)), out, Silent())
+    with zipfile.ZipFile(tmp_path / "b.zip") as file:
+        assert min(one.header_offset for one in file.infolist()) > 1 << 32
+    here = open_store(tmp_path / "b.zip")
+    assert np.array_equal(here.to_numpy(make().contract().feature_id), make().vectors())
+    assert verify(here.path).content == verify(store).content
+    pull(str(tmp_path / "b.zip"), tmp_path / "b.zarr")
+    assert verify(tmp_path / "b.zarr").sound
+
+
+def test_members_with_sizes_of_64_bits_are_read(store, make, tmp_path) -> None:
+    source = open_elsewhere(Folder(store))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        for key in sorted(p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file()):
+            with file.open(zipfile.ZipInfo(key), "w", force_zip64=True) as member:
+                member.write(source.read(key))
+    assert np.array_equal(
+        open_store(tmp_path / "b.zip").to_numpy(make().contract().feature_id), make().vectors()
+    )
+
+
+def test_more_members_than_16_bits_count_are_all_there(packed, tmp_path) -> None:
+    shutil.copy(packed, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "a") as file:
+        before = len(file.infolist())
+        for number in range(66_000):
+            file.writestr(zipfile.ZipInfo(f"images/stranger-{number}"), b"")
+    inside = open_packed(tmp_path / "b.zip")
+    assert len(list(inside.keys(""))) == before + 66_000
 
 
 def test_a_member_added_by_a_stranger_is_found_by_verify(packed, tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -355,3 +356,17 @@ def test_a_server_that_keeps_other_bytes_is_noticed(store, bucket, monkeypatch) 
     push(store, bucket.url)  # read back, and found to be right
     assert bucket.count("GET") > len(files(store)) - 1
     assert issubclass(TransferFailedError, EmbedcacheError)
+
+
+def test_what_a_server_hears_names_no_person_machine_or_folder(
+    store, bucket, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("USER", "garply-user")
+    monkeypatch.setenv("HOSTNAME", "waldo-host")
+    push(store, bucket.url)
+    pull(bucket.url, tmp_path / "b.zarr")
+    words = ["garply-user", "waldo-host", str(tmp_path), str(Path.home()), socket.gethostname()]
+    words += [os.environ["AWS_SECRET_ACCESS_KEY"]]
+    assert len(bucket.heard) > 2 * len(files(store)) - 2
+    for request in bucket.heard:
+        assert not [word for word in words if len(word) > 5 and word.encode() in request]
