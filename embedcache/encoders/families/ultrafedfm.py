@@ -29,6 +29,7 @@ ULTRAFEDFM = EncoderSpec(
     pooling="mean-then-untrained-layer-norm",
     build=build,
     pool=pool("mean-then-untrained-layer-norm"),
+    wrapper="model",
     sources=(
         DriveFile(name="checkpoint.pth", id="13cczqVFk84c_9QDP2OLURU1jWryCky5f"),
         HubFile(repository="fmassimo/UltraFedFM", names=("checkpoint.pth",)),

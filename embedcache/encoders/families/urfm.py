@@ -31,6 +31,7 @@ def _spec(size: str, dim: int, depth: int, parameters: int) -> EncoderSpec:
         pooling="layer-norm-then-cls",
         build=partial(build, architecture=architecture),
         pool=pool("layer-norm-then-cls"),
+        wrapper="ema_state_dict",
         sources=(
             HubFile(
                 repository="QingboKang/URFM",
