@@ -1666,3 +1666,75 @@ class CompiledDiffersError(FailedWorkError):
             f"compiled, {self.encoder} gives vectors that differ by {self.difference:.1g}, more "
             f"than {self.tolerance:.1g}; run it without --compile"
         )
+
+
+@dataclass(eq=False)
+class PromptsMissingError(BadInputError):
+    """Classes that are judged have no prompts."""
+
+    classes: tuple[str, ...]
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"no prompts for {listed(self.classes)} (there are prompts for {listed(self.found)}); "
+            f"give them in a TOML file: --prompts FILE.toml"
+        )
+
+
+@dataclass(eq=False)
+class PromptsUnknownClassError(BadInputError):
+    """Prompts are of classes that no cohort has."""
+
+    classes: tuple[str, ...]
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"there are prompts for {listed(self.classes)}, which no cohort has; "
+            f"name them as the cohorts do ({listed(self.found)}), or take them out"
+        )
+
+
+@dataclass(eq=False)
+class NotExtractedError(BadInputError):
+    """A store has no image vectors that an encoder's prompts could meet."""
+
+    encoder: str
+    feature_id: str
+    found: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"the store has no features of {self.encoder} (feature id {self.feature_id}; it has "
+            f"{listed(self.found) or 'none'}); run embedcache extract STORE --cohort … "
+            f"--encoder {self.encoder}"
+        )
+
+
+@dataclass(eq=False)
+class DownloadFailedError(FailedWorkError):
+    """A file could not be fetched."""
+
+    address: str
+    reason: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.address} could not be fetched: {self.reason}; {self.mend}"
+
+
+@dataclass(eq=False)
+class DigestDiffersError(FailedWorkError):
+    """A file is another one than its digest says."""
+
+    what: str
+    expected: str
+    found: str
+    mend: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} is not the file expected: its sha256 is {self.found}, not "
+            f"{self.expected}; {self.mend}"
+        )

@@ -21,6 +21,7 @@ from embedcache.cli.quickstart import quickstart
 from embedcache.cli.report import report
 from embedcache.cli.shift import shift
 from embedcache.cli.store import app as store
+from embedcache.cli.zero_shot import zero_shot
 from embedcache.errors import EmbedcacheError
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(quickstart)
 app.command()(extract)
 app.command()(probe)
+app.command("zero-shot")(zero_shot)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(compare)

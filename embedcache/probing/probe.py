@@ -202,15 +202,20 @@ def _run(
 
 def _summary(plan: Plan) -> Iterator[str]:
     """Say what is judged, and what was there before."""
-    for cohort in plan.prepared.record.cohorts:
+    yield from judged_notes(plan.prepared)
+    if plan.found:
+        rest = "the rest was fitted now" if plan.missing else "nothing was left to fit"
+        yield f"{plan.found:,} models were there already; {rest}"
+
+
+def judged_notes(prepared: Prepared) -> Iterator[str]:
+    """Say how much of each cohort is judged, and why the rest is not."""
+    for cohort in prepared.record.cohorts:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in cohort.left_out.items())
         yield (
             f"{cohort.name}: {cohort.images:,} images of {cohort.clusters:,} patients judged"
             + (f"; rows left out: {left_out}" if left_out else "")
         )
-    if plan.found:
-        rest = "the rest was fitted now" if plan.missing else "nothing was left to fit"
-        yield f"{plan.found:,} models were there already; {rest}"
 
 
 def _gathered(outcomes: Sequence[Outcome]) -> Iterator[str]:
