@@ -78,7 +78,7 @@ def probe(
         folds=folds,
         seed=seed,
     )
-    encoders = split_commas(encoder or [])
+    encoders = _expanded(split_commas(encoder or []))
     number = _number(workers, scheduler)
     if efficiency and estimator != "linear-probe":
         raise typer.BadParameter("--efficiency is of the linear probe; leave --estimator away")
@@ -110,6 +110,15 @@ def probe(
             )
         rows = evaluate(out, progress=progress)
     print_results(out, rows, as_json=json)
+
+
+def _expanded(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Put the seven where `@paper` stands, and say what that leaves open."""
+    from embedcache.encoders.paper import NOTE, expand_paper, names_paper
+
+    if names_paper(words):
+        typer.echo(NOTE, err=True)
+    return expand_paper(words)
 
 
 def _number(workers: str, scheduler: str | None) -> int | None:
