@@ -31,6 +31,18 @@ def write_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def publish(gathered: Path, path: Path) -> None:
+    """Give a finished file its name, replacing what had it; durable when this returns.
+
+    Raises:
+        OSError: as the file system gives it; the name then means what it meant before.
+    """
+    with gathered.open("rb+") as file:
+        os.fsync(file.fileno())
+    gathered.replace(path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and deletions in a folder durable (Windows has no such call, and needs none)."""
     if os.name == "nt":
