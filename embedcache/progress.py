@@ -12,6 +12,9 @@ class Stage(Protocol):
     def advance(self, units: int = 1) -> None:
         """Count units as done."""
 
+    def remark(self, text: str) -> None:
+        """Say what the work waits for most; shown beside the bar, the last one stands."""
+
 
 class Progress(Protocol):
     """Receives the stages and remarks of a verb."""
@@ -36,4 +39,7 @@ class Silent:
 
 class _SilentStage:
     def advance(self, units: int = 1) -> None:
+        pass
+
+    def remark(self, text: str) -> None:
         pass

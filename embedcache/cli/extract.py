@@ -10,13 +10,17 @@ import typer
 from embedcache.cli.arguments import Cohorts, DryRun, Encoders, Json, Store, split_commas
 
 if TYPE_CHECKING:
-    from embedcache.extraction.extract import Extraction
-    from embedcache.extraction.plan import PlannedEncoder
+    from embedcache.extraction.outcome import Extraction
+    from embedcache.extraction.plan import Plan
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="fp32, or the variants bf16 and fp16.")]
 BatchSize = Annotated[str, typer.Option(help="auto, or images a batch in a first run.")]
 Workers = Annotated[str, typer.Option(help="auto, or how many threads read and decode.")]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Let torch.compile make the kernels; costs minutes first."),
+]
 AllowFailures = Annotated[
     bool, typer.Option("--allow-failures", help="Exit with 0 although images failed.")
 ]
@@ -30,6 +34,7 @@ def extract(
     precision: Precision = "fp32",
     batch_size: BatchSize = "auto",
     workers: Workers = "auto",
+    compile: Compile = False,
     allow_failures: AllowFailures = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -40,7 +45,6 @@ def extract(
     --encoder efficientnet-lite0,pixels
     """
     from embedcache.cli.show import progress_bars
-    from embedcache.extraction.extract import BATCH
     from embedcache.extraction.extract import extract as run
     from embedcache.extraction.plan import plan
 
@@ -48,14 +52,14 @@ def extract(
     with progress_bars() as progress:
         settings = {
             "device": device,
-            "batch": _number("--batch-size", batch_size) or BATCH,
+            "batch": _number("--batch-size", batch_size),
             "workers": _number("--workers", workers),
             "progress": progress,
         }
         if dry_run:
             planned = plan(store, cohort, references, **settings)  # type: ignore[arg-type]  # a dict of mixed values
         else:
-            done = run(store, cohort, references, **settings)  # type: ignore[arg-type]  # as above
+            done = run(store, cohort, references, compiled=compile, **settings)  # type: ignore[arg-type]  # as above
     if dry_run:
         _show_plan(planned, as_json=json)
         return
@@ -80,25 +84,31 @@ def _number(flag: str, given: str) -> int | None:
     return int(given)
 
 
-def _show_plan(planned: tuple[PlannedEncoder, ...], *, as_json: bool) -> None:
-    from embedcache.cli.show import print_json, print_table
+def _show_plan(planned: Plan, *, as_json: bool) -> None:
+    from embedcache.cli.show import print_json, print_table, spoken
 
     if as_json:
         print_json(planned)
         return
-    columns = ("encoder", "feature id", ">images", ">to encode", ">time", ">to write")
+    columns = ("encoder", "feature id", ">images", ">to encode", ">pass", ">to write")
     rows = [
         (
             one.name,
             one.feature_id,
             f"{one.images:,}",
             f"{one.missing:,}",
-            f"{one.seconds:,.0f} s",
+            str(one.in_pass or ""),
             f"{one.bytes / 1e6:,.1f} MB",
         )
-        for one in planned
+        for one in planned.encoders
     ]
-    print_table("Would run (each encoder timed alone)", columns, rows)
+    print_table("Would run", columns, rows)
+    for number, one_pass in enumerate(planned.passes, start=1):
+        count = f"{len(one_pass.encoders)} encoders" if one_pass.encoders[1:] else "one encoder"
+        typer.echo(
+            f"pass {number}: {one_pass.images:,} images through {count}, "
+            f"about {spoken(one_pass.seconds)}"
+        )
 
 
 def _show(done: Extraction, *, as_json: bool) -> None:
@@ -121,7 +131,36 @@ def _show(done: Extraction, *, as_json: bool) -> None:
         for one in done.encoders
     ]
     print_table("Features", columns, rows)
+    _show_passes(done)
     _show_failures(done)
+
+
+def _show_passes(done: Extraction) -> None:
+    """What limits, and seconds by stage: summed over threads, so they may exceed the whole."""
+    from embedcache.cli.show import print_table
+
+    if not done.passes:
+        return
+    stages = ("read", "decode", "fit", "forward", "write", "wait")
+    columns = ("pass", ">img/s", ">of bare forward", ">overhead", *(f">{name}" for name in stages))
+    rows = []
+    for number, one in enumerate(done.passes, start=1):
+        seconds = one.throughput.stages
+        waited = sum(spent for name, spent in seconds.items() if name.startswith("wait"))
+        rows.append(
+            (
+                f"{number} ({one.throughput.beside})",
+                f"{one.rate:,.1f}",
+                f"{one.share:.0%}",
+                f"{one.overhead:,.1f} ms",
+                *(f"{seconds.get(name, 0.0):,.1f} s" for name in stages[:-1]),
+                f"{waited:,.1f} s",
+            )
+        )
+    print_table("Passes (encoders in each)", columns, rows)
+    for number, one in enumerate(done.passes, start=1):
+        if one.limit:
+            typer.echo(f"pass {number} was limited by {one.limit}")
 
 
 def _without_file_names(done: Extraction) -> dict[str, Any]:

@@ -38,7 +38,9 @@ def progress_bars() -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
     )
     # Models and encoders take minutes: rich forgets what is older than half of one, and with it
     # the time left.
@@ -55,7 +57,8 @@ class RichBars:
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
         """Open a bar."""
-        yield _Bar(self._bars, self._bars.add_task(name, total=total, unit=unit))
+        task = self._bars.add_task(name, total=total, unit=unit, rate="", remark="")
+        yield _Bar(self._bars, task)
 
     def note(self, line: str) -> None:
         """Print a line above the bars."""
@@ -66,9 +69,15 @@ class _Bar:
     def __init__(self, bars: Bars, task: TaskID) -> None:
         self._bars = bars
         self._task = task
+        self._started, self._done = time.monotonic(), 0
 
     def advance(self, units: int = 1) -> None:
-        self._bars.advance(self._task, units)
+        self._done += units
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        self._bars.update(self._task, advance=units, rate=f"{rate:,.1f}/s")
+
+    def remark(self, text: str) -> None:
+        self._bars.update(self._task, remark=text and f"limited by {text}")
 
 
 class PlainLines:
@@ -88,6 +97,7 @@ class _PlainStage:
         self._name, self._total, self._unit = name, total, unit
         self._done, self._started = 0, time.monotonic()
         self._said = self._started
+        self._remark = ""
 
     def __enter__(self) -> Stage:
         typer.echo(f"{self._name}: {self._total:,} {self._unit}", err=True)
@@ -103,7 +113,12 @@ class _PlainStage:
             self._said = time.monotonic()
             left = (self._said - self._started) / self._done * (self._total - self._done)
             where = f"{self._name}: {self._done:,} of {self._total:,} {self._unit}"
-            typer.echo(f"{where}, about {spoken(left)} left", err=True)
+            rate = self._done / (self._said - self._started)
+            speed = f", {rate:,.1f}/s" if rate >= 0.1 else ""  # a model takes minutes
+            typer.echo(f"{where}{speed}, about {spoken(left)} left{self._remark}", err=True)
+
+    def remark(self, text: str) -> None:
+        self._remark = text and f", limited by {text}"
 
 
 def spoken(seconds: float) -> str:

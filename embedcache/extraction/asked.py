@@ -10,16 +10,30 @@ from embedcache.cohorts.reference import read_cohort
 from embedcache.encoders.paper import NOTE, expand_paper, names_paper
 from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.errors import CohortTwiceError
+from embedcache.executor import cores
+from embedcache.extraction.memory import free_memory
+from embedcache.extraction.survey import Survey
 from embedcache.progress import Progress
+
+#: Bytes a pixel while a picture is decoded: the file's own, RGB as PIL pads it, and its channels.
+_DECODING = 4 + 4 + 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How a run works; see `extract`."""
+    """How a run works; see `extract`.
+
+    Attributes:
+        device: as asked.
+        batch: images a batch of new feature sets; None: measured.
+        workers: threads that read and decode.
+        compiled: whether torch.compile makes the kernels.
+    """
 
     device: str
-    batch: int
+    batch: int | None
     workers: int
+    compiled: bool = False
 
 
 def resolve_all(
@@ -60,3 +74,31 @@ def read_all(cohorts: Sequence[Cohort | str]) -> list[Cohort]:
         if names.count(name) > 1:
             raise CohortTwiceError(name)
     return read
+
+
+def settings_for(
+    device: str,
+    batch: int | None,
+    workers: int | None,
+    surveys: Sequence[Survey],
+    *,
+    compiled: bool = False,
+) -> Settings:
+    """Settle what was left open: as many workers as cores, fewer where pictures are huge."""
+    return Settings(
+        device=device,
+        batch=batch,
+        workers=workers or min(cores(), _decodable_at_once(surveys)),
+        compiled=compiled,
+    )
+
+
+def _decodable_at_once(surveys: Sequence[Survey]) -> int:
+    """Pictures of the largest size found whose decoding a quarter of the free memory can take."""
+    sizes = [
+        header.width * header.height
+        for found in surveys
+        for header in found.headers
+        if header is not None
+    ]
+    return max(1, free_memory("cpu") // 4 // (max(sizes, default=1) * _DECODING))

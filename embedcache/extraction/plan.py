@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedcache.cohorts.cohort import Cohort
-from embedcache.encoders.device import pick_device
 from embedcache.encoders.resolve import ResolvedEncoder
-from embedcache.errors import ImageUnreadableError
 from embedcache.executor import cores
-from embedcache.extraction.asked import Settings, read_all, resolve_all
-from embedcache.extraction.extract import BATCH
+from embedcache.extraction.asked import Settings, read_all, resolve_all, settings_for
+from embedcache.extraction.batch import BATCH
+from embedcache.extraction.clock import Clock
+from embedcache.extraction.encode import fitted
+from embedcache.extraction.engine import ThreadEngine, threads_of
+from embedcache.extraction.passes import Pass, device_of, passes
+from embedcache.extraction.pictures import Wanted
+from embedcache.extraction.scratch import Scratch
+from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
 from embedcache.extraction.survey import Survey, survey
-from embedcache.images.decode import decode
-from embedcache.images.source import Source
 from embedcache.progress import Progress, Silent
 from embedcache.store.reader import FeatureStore, open_store
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+#: Images of a batch that a CPU is timed with; it is hardly slower than with many.
+_FEW = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +40,7 @@ class PlannedEncoder:
         feature_id: of its contract.
         images: distinct readable images of the cohorts.
         missing: of these, not in the store.
-        seconds: to read, decode and encode them alone, from a measurement of one batch.
+        in_pass: which pass would encode them, from 1; 0: none is missing.
         bytes: to be written.
     """
 
@@ -45,8 +48,52 @@ class PlannedEncoder:
     feature_id: str
     images: int
     missing: int
-    seconds: float
+    in_pass: int
     bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedPass:
+    """One pass over the images.
+
+    Attributes:
+        encoders: names of those that would run together.
+        images: that at least one of them lacks.
+        seconds: that it would take, from a few batches through all of them.
+    """
+
+    encoders: tuple[str, ...]
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What `extract` would do.
+
+    Attributes:
+        encoders: one each, in the order asked for.
+        passes: in order; none if nothing is missing.
+    """
+
+    encoders: tuple[PlannedEncoder, ...]
+    passes: tuple[PlannedPass, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Nowhere:
+    """Takes the vectors of a measurement; see `stream.Keeper`."""
+
+    batch: int
+
+    def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        pass
+
+    def fail(self, row: int, reason: str) -> None:
+        pass
+
+    def note_halved(self, rows: NDArray[np.int64], most: int) -> None:
+        pass
 
 
 def plan(
@@ -55,77 +102,100 @@ def plan(
     encoders: Sequence[ResolvedEncoder | str],
     *,
     device: str = "auto",
-    batch: int = BATCH,
+    batch: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> tuple[PlannedEncoder, ...]:
+) -> Plan:
     """Say what `extract` with the same arguments would do; see there for them and for errors."""
     progress = progress or Silent()
     resolved = resolve_all(encoders, progress)
-    settings = Settings(device=device, batch=batch, workers=workers or cores())
-    surveys = [survey(cohort, settings.workers, progress) for cohort in read_all(cohorts)]
+    surveys = [survey(cohort, workers or cores(), progress) for cohort in read_all(cohorts)]
+    settings = settings_for(device, batch, workers, surveys)
     there = open_store(store) if store.exists() else None
     images = _distinct(surveys)
-    return tuple(_planned(encoder, images, there, settings) for encoder in resolved)
+    tracks = [_track(encoder, images, there, settings) for encoder in resolved]
+    lanes = lanes_of([track for track in tracks if track.wanted])
+    # Not a loop: its variable would hold a pass's networks while the next one's are built.
+    measured = map(
+        partial(_planned_pass, images, settings), passes(lanes, device_of(lanes, device))
+    )
+    found = list(measured)
+    return Plan(
+        encoders=tuple(_planned(track, len(images), [one for one, _ in found]) for track in tracks),
+        passes=tuple(planned for _, planned in found),
+    )
 
 
-def _distinct(surveys: list[Survey]) -> dict[bytes, Source]:
-    return {
+def _distinct(surveys: list[Survey]) -> list[Wanted]:
+    """Every distinct readable image, numbered as a new store would."""
+    sources = {
         found.digest[place].tobytes(): found.cohort.images[place]
         for found in surveys
         for place in np.flatnonzero(found.readable).tolist()
     }
+    return [Wanted(row, digest, source) for row, (digest, source) in enumerate(sources.items())]
 
 
-def _planned(
+def _track(
     encoder: ResolvedEncoder,
-    images: dict[bytes, Source],
+    images: list[Wanted],
     store: FeatureStore | None,
     settings: Settings,
-) -> PlannedEncoder:
-    done = set() if store is None else _done(store, encoder.contract.feature_id)
-    missing = [source for digest, source in images.items() if digest not in done]
-    contract = encoder.contract
+) -> Track:
+    feature_id = encoder.contract.feature_id
+    batch, done = settings.batch or BATCH, set[bytes]()
+    for one in () if store is None else store.feature_sets():
+        if store is not None and one.id == feature_id:
+            batch = one.batch
+            done = {digest.tobytes() for digest in store.images.digest[store.done(feature_id)]}
+    missing = [image.row for image in images if image.digest not in done]
+    return Track(encoder, _Nowhere(batch), np.array(missing, np.int64))
+
+
+def _planned(track: Track, images: int, found: list[tuple[Lane, ...]]) -> PlannedEncoder:
+    contract = track.encoder.contract
+    numbers = [
+        number
+        for number, lanes in enumerate(found, start=1)
+        if any(track in lane.tracks for lane in lanes)
+    ]
     return PlannedEncoder(
-        name=encoder.name,
+        name=track.encoder.name,
         feature_id=contract.feature_id,
-        images=len(images),
-        missing=len(missing),
-        seconds=_measured(encoder, missing, settings) if missing else 0.0,
-        bytes=len(missing) * contract.dim * np.dtype(contract.dtype).itemsize,
+        images=images,
+        missing=len(track.wanted),
+        in_pass=numbers[0] if numbers else 0,
+        bytes=len(track.wanted) * contract.dim * np.dtype(contract.dtype).itemsize,
     )
 
 
-def _done(store: FeatureStore, feature_id: str) -> set[bytes]:
-    if all(found.id != feature_id for found in store.feature_sets()):
-        return set()
-    digests = store.images.digest[store.done(feature_id)]
-    return {digest.tobytes() for digest in digests}
+def _planned_pass(
+    images: list[Wanted], settings: Settings, one: Pass
+) -> tuple[tuple[Lane, ...], PlannedPass]:
+    hungry = frozenset[int]().union(*(lane.wanted for lane in one.lanes))
+    some = [image for image in images if image.row in hungry]
+    planned = PlannedPass(
+        encoders=tuple(track.encoder.name for lane in one.lanes for track in lane.tracks),
+        images=len(some),
+        seconds=_seconds_an_image(one, some, settings) * len(some),
+    )
+    return one.lanes, planned
 
 
-def _measured(encoder: ResolvedEncoder, missing: list[Source], settings: Settings) -> float:
-    """Seconds for all missing images, from one real batch after one that warms up."""
-    built = encoder.build(pick_device(settings.device))
-    some = missing[: settings.batch]
+def _seconds_an_image(one: Pass, images: list[Wanted], settings: Settings) -> float:
+    """Send the first few images through the pass, all of its encoders at once, to nowhere."""
+    device = one.forwards[0].device
+    batch = _FEW if device == "cpu" else one.lanes[0].batch
+    some = images[: 2 * batch * threads_of(device)]
+    rows = np.array([image.row for image in some], np.int64)
+    lanes = tuple(
+        Lane(tuple(Track(track.encoder, _Nowhere(batch), rows) for track in lane.tracks))
+        for lane in one.lanes
+    )
+    clock = Clock()
+    sample = replace(one, lanes=lanes, later=())
     started = time.monotonic()
-    with ThreadPoolExecutor(settings.workers) as pool:
-        pictures = [found for found in pool.map(_decoded, some) if found is not None]
-        prepared = list(pool.map(built.prepare, pictures))
-    preparing = (time.monotonic() - started) / len(some)
-    if not prepared:
-        return preparing * len(missing)
-    pixels = np.zeros((settings.batch, *prepared[0].shape), np.uint8)
-    pixels[: len(prepared)] = prepared
-    built.encode(pixels)
-    started = time.monotonic()
-    built.encode(pixels)
-    encoding = (time.monotonic() - started) / settings.batch
-    # Reading runs beside encoding; the slower one decides.
-    return max(preparing, encoding) * len(missing)
-
-
-def _decoded(source: Source) -> Image | None:
-    try:
-        return decode(source.read())
-    except ImageUnreadableError:
-        return None
+    with Scratch(Path.cwd(), most=0) as scratch, ThreadEngine(one.forwards, clock) as engine:
+        job = partial(fitted, sample, scratch, clock)
+        run_pass(some, lanes, engine, job, settings.workers, clock)
+    return (time.monotonic() - started) / len(some)

@@ -2,143 +2,226 @@
 
 A picture of row r lies at place r mod b of a batch of b pictures, and the rest of the batch is
 zeros where nothing is wanted: a vector depends neither on its neighbours nor on where a run began.
+
+Four kinds of threads hand work on, each bounded by the next: some read, decode and fit; this one
+gathers batches; an `Engine`'s encode; a `Shelf`'s puts vectors away.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.contract import Preprocessing
-from embedcache.encoders.spec import Encoder
-from embedcache.errors import ImageUnreadableError
-from embedcache.images.decode import decode
-from embedcache.images.source import Source
+from embedcache.encoders.preprocessing import widen
+from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.encoders.together import trunk
+from embedcache.extraction.clock import Clock
+from embedcache.extraction.engine import Engine
+from embedcache.extraction.forward import Encoded
+from embedcache.extraction.pictures import Fitted, Pixels, Wanted, ahead, fitting
+from embedcache.extraction.shelf import Shelf
 from embedcache.progress import Stage
-from embedcache.store.lease import FeatureLease
 
-Pixels = NDArray[np.uint8]
 #: Pictures in flight a worker: enough to keep it busy while a batch is encoded, few enough that
 #: a hundred cores hold some gigabytes at most.
 WINDOW = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One image of the pass.
+class Keeper(Protocol):
+    """Takes what becomes of an encoder's rows; a `FeatureLease` is one."""
 
-    Attributes:
-        row: in the image table.
-        digest: which its bytes must still have.
-        source: where to read it.
-    """
+    @property
+    def batch(self) -> int:
+        """Images a batch."""
 
-    row: int
-    digest: bytes
-    source: Source
+    def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Take finite vectors, (k,) rows and (k, dim)."""
+
+    def fail(self, row: int, reason: str) -> None:
+        """Take note that a row has none."""
+
+    def note_halved(self, rows: NDArray[np.int64], most: int) -> None:
+        """Take note that memory ended, and that so many went through the network at once."""
 
 
-class Lane:
-    """One encoder's way through the pass: gathers its batches, hands its vectors to its lease."""
+class Track:
+    """One encoder in a run: which rows it lacks, and where its vectors go."""
 
-    def __init__(self, encoder: Encoder, lease: FeatureLease, wanted: NDArray[np.int64]) -> None:
+    def __init__(self, encoder: ResolvedEncoder, keeper: Keeper, wanted: NDArray[np.int64]) -> None:
         self.encoder = encoder
-        self.lease = lease
+        self.keeper = keeper
         self.wanted = frozenset(wanted.tolist())
-        self.shape = fitting(encoder.contract.preprocessing)
         self.encoded = 0
         self.failed: dict[int, str] = {}
-        self._batch = -1
-        self._rows: list[int] = []
-        self._pixels: Pixels | None = None
+        self.stage: Stage | None = None
 
-    def add(self, row: int, pixels: Pixels) -> None:
-        """Lay a picture at its place; a row of another batch sends the gathered one off first."""
-        if row // self.lease.batch != self._batch:
-            self.flush()
-            self._batch = row // self.lease.batch
-        if self._pixels is None:
-            self._pixels = np.zeros((self.lease.batch, *pixels.shape), np.uint8)
-        self._pixels[row % self.lease.batch] = pixels
-        self._rows.append(row)
+    def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32], most: int) -> None:
+        """Put the vectors of rows away; one that is not finite is a failure."""
+        finite = np.isfinite(vectors).all(axis=1)
+        self.keeper.put(rows[finite], vectors[finite])
+        if most < self.keeper.batch:
+            self.keeper.note_halved(rows[finite], most)
+        self.encoded += int(finite.sum())
+        self._advance(int(finite.sum()))
+        for row in rows[~finite].tolist():
+            self.fail(row, "the encoder's output is not finite")
 
     def fail(self, row: int, reason: str) -> None:
         """Record that a row has no vector, and why."""
         self.failed[row] = reason
-        self.lease.fail(row, reason)
+        self.keeper.fail(row, reason)
+        self._advance(1)
+
+    def _advance(self, rows: int) -> None:
+        if self.stage is not None:
+            self.stage.advance(rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lane:
+    """Encoders that share a forward pass, lack the same rows and have the same batches."""
+
+    tracks: tuple[Track, ...]
+
+    @property
+    def batch(self) -> int:
+        """Pictures a batch."""
+        return self.tracks[0].keeper.batch
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Rows that its encoders lack."""
+        return self.tracks[0].wanted
+
+    @property
+    def shape(self) -> Preprocessing:
+        """What decides its pixels."""
+        return fitting(self.tracks[0].encoder.contract.preprocessing)
+
+    def put(self, rows: NDArray[np.int64], encoded: Future[Encoded], clock: Clock) -> None:
+        """Put away what comes of a batch, once it has come."""
+        found = encoded.result()
+        with clock.on("write"):
+            for track, vectors in zip(self.tracks, found.vectors, strict=True):
+                track.put(rows, vectors[rows % self.batch], found.most)
+
+    def fail(self, row: int, reason: str) -> None:
+        """Record that no encoder has a vector of a row."""
+        for track in self.tracks:
+            track.fail(row, reason)
+
+
+def lanes_of(tracks: Sequence[Track]) -> list[Lane]:
+    """Put encoders that share a forward pass into one lane, in order of their first."""
+    lanes: dict[object, list[Track]] = {}
+    for track in tracks:
+        make, contract = trunk(track.encoder)
+        key = (make, contract, track.keeper.batch, track.wanted)
+        lanes.setdefault(key, []).append(track)
+    return [Lane(tuple(found)) for found in lanes.values()]
+
+
+def run_pass(
+    images: Iterable[Wanted],
+    lanes: Sequence[Lane],
+    engine: Engine,
+    job: Callable[[Wanted], Fitted],
+    workers: int,
+    clock: Clock,
+) -> None:
+    """Encode every wanted image in every lane that lacks it.
+
+    Args:
+        images: in ascending row order.
+        lanes: of this pass; the engine knows each by its place here.
+        engine: encodes.
+        job: reads, decodes and fits an image to what the lanes want of it.
+        workers: threads that do so.
+        clock: counts their time.
+    """
+    # Two batches ahead at least: one is gathered while the other's encoding is waited for.
+    window = max(WINDOW * workers, 2 * max(lane.batch for lane in lanes))
+    with ThreadPoolExecutor(workers) as pool, Shelf(clock) as shelf:
+        gathers = _gathers(lanes, engine, shelf, clock)
+        for image, found in ahead(pool, images, job, window, clock):
+            for gather in gathers:
+                if image.row in gather.wanted:
+                    gather.add(image.row, found)
+        for gather in gathers:
+            gather.flush()
+
+
+def _gathers(lanes: Sequence[Lane], engine: Engine, shelf: Shelf, clock: Clock) -> list[_Gather]:
+    """One for all lanes whose batches hold the same pixels."""
+    numbers: dict[object, list[int]] = {}
+    for number, lane in enumerate(lanes):
+        numbers.setdefault((lane.shape, lane.batch, lane.wanted), []).append(number)
+
+    def send(number: int, rows: NDArray[np.int64], pixels: Pixels) -> None:
+        shelf.put(partial(lanes[number].put, rows, engine.submit(number, pixels), clock))
+        for track in lanes[number].tracks:
+            if track.stage is not None:
+                track.stage.remark(clock.limit())
+
+    return [
+        _Gather({number: lanes[number] for number in found}, send, shelf)
+        for found in numbers.values()
+    ]
+
+
+class _Gather:
+    """Lays pictures at their places, and sends a batch off when a row of another comes."""
+
+    def __init__(
+        self,
+        lanes: dict[int, Lane],
+        send: Callable[[int, NDArray[np.int64], Pixels], None],
+        shelf: Shelf,
+    ) -> None:
+        first = next(iter(lanes.values()))
+        self.wanted = first.wanted
+        self._shape = first.shape
+        self._batch = first.batch
+        self._lanes = lanes
+        self._send = send
+        self._shelf = shelf
+        self._pictures: dict[int, Pixels] = {}
+
+    def add(self, row: int, found: Fitted) -> None:
+        """Take an image's picture, or the reason why it has none."""
+        if isinstance(found, str):
+            for lane in self._lanes.values():
+                self._shelf.put(partial(lane.fail, row, found))
+            return
+        if self._pictures and next(iter(self._pictures)) // self._batch != row // self._batch:
+            self.flush()
+        self._pictures[row] = found[self._shape]
+        if len(self._pictures) == self._batch:
+            self.flush()
 
     def flush(self) -> None:
-        """Encode what is gathered."""
-        if self._pixels is None or not self._rows:
+        """Send off what is gathered."""
+        if not self._pictures:
             return
-        rows = np.array(self._rows, np.int64)
-        vectors = self.encoder.encode(self._pixels)[rows % self.lease.batch]
-        finite = np.isfinite(vectors).all(axis=1)
-        self.lease.put(rows[finite], vectors[finite])
-        for row in rows[~finite].tolist():
-            self.fail(row, "the encoder's output is not finite")
-        self.encoded += int(finite.sum())
-        self._rows.clear()
-        self._pixels.fill(0)
+        rows = np.array(list(self._pictures), np.int64)
+        pixels = stacked(self._pictures, self._batch, self._shape)
+        self._pictures = {}
+        for number in self._lanes:
+            self._send(number, rows, pixels)
 
 
-def fitting(preprocessing: Preprocessing) -> Preprocessing:
-    """The part of a preprocessing that decides its uint8 pixels; equal parts share one picture."""
-    return dataclasses.replace(preprocessing, mean=(), std=())
-
-
-def run_pass(images: Iterable[Wanted], lanes: list[Lane], workers: int, stage: Stage) -> None:
-    """Encode every wanted image in every lane that lacks it; images in ascending row order."""
-    with ThreadPoolExecutor(workers) as pool:
-        for image, found in _ahead(pool, images, lanes, window=WINDOW * workers):
-            hungry = [lane for lane in lanes if image.row in lane.wanted]
-            for lane in hungry:
-                if isinstance(found, str):
-                    lane.fail(image.row, found)
-                else:
-                    lane.add(image.row, found[lane.shape])
-            stage.advance()
-        for lane in lanes:
-            lane.flush()
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, images: Iterable[Wanted], lanes: list[Lane], window: int
-) -> Iterator[tuple[Wanted, dict[Preprocessing, Pixels] | str]]:
-    """Prepare images in threads, `window` ahead of the one that is yielded, in order."""
-    flying: deque[tuple[Wanted, Future[dict[Preprocessing, Pixels] | str]]] = deque()
-    for image in images:
-        flying.append((image, pool.submit(_prepare, image, lanes)))
-        if len(flying) >= window:
-            yield _landed(flying)
-    while flying:
-        yield _landed(flying)
-
-
-def _landed(
-    flying: deque[tuple[Wanted, Future[dict[Preprocessing, Pixels] | str]]],
-) -> tuple[Wanted, dict[Preprocessing, Pixels] | str]:
-    image, future = flying.popleft()
-    return image, future.result()
-
-
-def _prepare(image: Wanted, lanes: list[Lane]) -> dict[Preprocessing, Pixels] | str:
-    """Read, check, decode and fit one image for the lanes that want it, or say why not."""
-    try:
-        raw = image.source.read()
-        if raw.digest != image.digest:
-            return "the file changed during the run"
-        picture = decode(raw)
-    except ImageUnreadableError as error:
-        return error.reason
-    prepared: dict[Preprocessing, Pixels] = {}
-    for lane in lanes:
-        if image.row in lane.wanted and lane.shape not in prepared:
-            prepared[lane.shape] = lane.encoder.prepare(picture)
-    return prepared
+def stacked(pictures: dict[int, Pixels], batch: int, shape: Preprocessing) -> Pixels:
+    """A batch, (b, planes, h, w) uint8: one plane if all are grey, three if one is not."""
+    if len({len(planes) for planes in pictures.values()}) > 1:
+        pictures = {row: widen(planes, shape) for row, planes in pictures.items()}
+    pixels = np.zeros((batch, *next(iter(pictures.values())).shape), np.uint8)
+    for row, planes in pictures.items():
+        pixels[row % batch] = planes
+    return pixels

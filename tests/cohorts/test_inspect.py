@@ -197,6 +197,9 @@ class Watching:
     def advance(self, units: int = 1) -> None:
         self.done[self._name] += units
 
+    def remark(self, text: str) -> None:
+        raise AssertionError(text)
+
     def note(self, line: str) -> None:
         raise AssertionError(line)
 

@@ -214,13 +214,16 @@ def test_a_missing_folder_is_an_error_before_anything_is_written(tmp_path: Path)
 
 def test_a_plan_counts_what_is_missing_and_writes_nothing(tmp_path: Path) -> None:
     files = draw(tmp_path / "images", 12)
-    (planned,) = plan(tmp_path / "s.zarr", [cohort(files)], [paced(0.001)])
+    found = plan(tmp_path / "s.zarr", [cohort(files)], [paced(0.001)])
+    (planned,) = found.encoders
     assert (planned.images, planned.missing, planned.bytes) == (12, 12, 12 * 256 * 4)
-    assert planned.seconds > 0
+    assert [(one.encoders, one.images) for one in found.passes] == [(("paced",), 12)]
+    assert found.passes[0].seconds >= 12 * 0.001
     assert not (tmp_path / "s.zarr").exists()
     extract(tmp_path / "s.zarr", [cohort(files[:8])], [paced(0)])
-    (planned,) = plan(tmp_path / "s.zarr", [cohort(files)], [paced(0)])
-    assert (planned.images, planned.missing) == (12, 4)
+    found = plan(tmp_path / "s.zarr", [cohort(files)], [paced(0), paced(0, name="other")])
+    assert [(one.images, one.missing) for one in found.encoders] == [(12, 4), (12, 12)]
+    assert [one.images for one in found.passes] == [12]
 
 
 def test_an_encoder_asked_for_twice_runs_once(tmp_path: Path) -> None:

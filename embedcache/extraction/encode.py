@@ -1,0 +1,201 @@
+"""Encode whatever images the encoders lack, in as few passes as memory allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache.contract import Preprocessing
+from embedcache.encoders.device import device_name
+from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.extraction.asked import Settings
+from embedcache.extraction.attest import attest
+from embedcache.extraction.batch import BATCH, measured_batch
+from embedcache.extraction.clock import Clock
+from embedcache.extraction.engine import ThreadEngine
+from embedcache.extraction.outcome import EncoderSummary, PassSummary
+from embedcache.extraction.passes import Pass, device_of, passes
+from embedcache.extraction.pictures import Fitted, Shapes, Wanted, prepare
+from embedcache.extraction.scratch import Scratch
+from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
+from embedcache.progress import Progress
+from embedcache.provenance import provenance
+from embedcache.store.feature_set import Throughput
+from embedcache.store.lease import FeatureLease
+from embedcache.store.writer import StoreWriter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoding:
+    """What encoding did.
+
+    Attributes:
+        encoders: one summary each.
+        passes: one summary each.
+        failed: why images failed, by row.
+    """
+
+    encoders: tuple[EncoderSummary, ...]
+    passes: tuple[PassSummary, ...]
+    failed: dict[int, str]
+
+
+def encode_missing(
+    writer: StoreWriter,
+    wanted: Sequence[Wanted],
+    encoders: Sequence[ResolvedEncoder],
+    settings: Settings,
+    progress: Progress,
+) -> Encoding:
+    """Encode what the store lacks of these images, each with every encoder that lacks it.
+
+    Raises:
+        StoreBusyError: if another process writes one of the feature sets.
+        DeviceTooSmallError: if not even one picture fits beside an encoder.
+    """
+    every = np.array([image.row for image in wanted], np.int64)
+    with ExitStack() as stack:
+        leases = {
+            encoder.contract.feature_id: stack.enter_context(_lease(writer, encoder, settings))
+            for encoder in encoders
+        }
+        tracks = [_track(encoder, leases, every, progress) for encoder in encoders]
+        # Built only where something is missing: a second run needs no model.
+        lanes = lanes_of([track for track in tracks if track.wanted])
+        run = _Run(
+            wanted=wanted,
+            leases=leases,
+            scratch=stack.enter_context(Scratch(writer.path.parent)),
+            settings=settings,
+            progress=progress,
+        )
+        device = device_of(lanes, settings.device)
+        # Not a loop: its variable would hold a pass's networks while the next one's are built.
+        done = tuple(map(run.through, passes(lanes, device)))
+    seconds = {name: one.throughput.seconds for one in done for name in one.encoders}
+    return Encoding(
+        encoders=tuple(_summary(track, len(every), seconds) for track in tracks),
+        passes=done,
+        failed={row: reason for track in tracks for row, reason in track.failed.items()},
+    )
+
+
+def fitted(one: Pass, scratch: Scratch, clock: Clock, image: Wanted) -> Fitted:
+    """Fit an image to what the lanes of this pass want, and keep what those of later ones will."""
+    shapes = Shapes(now=_shapes(one.lanes, image.row), later=_shapes(one.later, image.row))
+    return prepare(image, shapes, scratch, clock)
+
+
+def _shapes(lanes: Sequence[Lane], row: int) -> tuple[Preprocessing, ...]:
+    return tuple(dict.fromkeys(lane.shape for lane in lanes if row in lane.wanted))
+
+
+def _lease(writer: StoreWriter, encoder: ResolvedEncoder, settings: Settings) -> FeatureLease:
+    return writer.lease(
+        encoder.contract,
+        name=encoder.name,
+        licence=encoder.licence,
+        citation=encoder.citation,
+        batch=settings.batch or BATCH,
+        overlap=encoder.overlap,
+    )
+
+
+def _track(
+    encoder: ResolvedEncoder,
+    leases: Mapping[str, FeatureLease],
+    every: NDArray[np.int64],
+    progress: Progress,
+) -> Track:
+    lease = leases[encoder.contract.feature_id]
+    if len(lease.damaged):
+        progress.note(f"{encoder.name}: {len(lease.damaged)} damaged rows are encoded again")
+    return Track(encoder, lease, every[~lease.done[every]])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Run:
+    """What all passes of a run share."""
+
+    wanted: Sequence[Wanted]
+    leases: Mapping[str, FeatureLease]
+    scratch: Scratch
+    settings: Settings
+    progress: Progress
+
+    def through(self, one: Pass) -> PassSummary:
+        """Send the images that some lane of a pass lacks through all of its lanes."""
+        self._begin(one)
+        clock = Clock()
+        hungry = frozenset[int]().union(*(lane.wanted for lane in one.lanes))
+        images = [image for image in self.wanted if image.row in hungry]
+        tracks = [track for lane in one.lanes for track in lane.tracks]
+        started = time.monotonic()
+        with ExitStack() as stack:
+            for track in tracks:
+                name = f"encoding {track.encoder.name}"
+                stage = self.progress.stage(name, len(track.wanted), "images")
+                track.stage = stack.enter_context(stage)
+            engine = stack.enter_context(ThreadEngine(one.forwards, clock))
+            job = partial(fitted, one, self.scratch, clock)
+            run_pass(images, one.lanes, engine, job, self.settings.workers, clock)
+        with clock.on("write"):
+            for track in tracks:
+                self._lease(track).flush()
+        throughput = Throughput(
+            images=len(images),
+            seconds=time.monotonic() - started,
+            bare=engine.bare,
+            stages=clock.seconds(),
+            beside=len(tracks),
+        )
+        for track in tracks:
+            self._lease(track).finish(track.encoded / throughput.seconds, throughput)
+        for forward in one.forwards:
+            if forward.compilation is not None:
+                self.progress.note(str(forward.compilation))
+        return PassSummary(
+            encoders=tuple(track.encoder.name for track in tracks),
+            throughput=throughput,
+            limit=clock.limit(),
+            failed=len({row for track in tracks for row in track.failed}),
+        )
+
+    def _lease(self, track: Track) -> FeatureLease:
+        return self.leases[track.encoder.contract.feature_id]
+
+    def _begin(self, one: Pass) -> None:
+        """Settle batches that are to be measured, and record who computes from here on."""
+        compiled = self.settings.compiled
+        for lane, forward in zip(one.lanes, one.forwards, strict=True):
+            leases = [self._lease(track) for track in lane.tracks]
+            if self.settings.batch is None and all(lease.fresh for lease in leases):
+                batch = measured_batch(forward)
+                for lease in leases:
+                    lease.settle_batch(batch)
+            attest(forward.encoders, leases, self.progress)
+            for lease in leases:
+                made = provenance(device_name(forward.device or "cpu"))
+                lease.start_run(made, compiled=compiled)
+            if compiled:
+                forward.compile()
+
+
+def _summary(track: Track, images: int, seconds: dict[str, float]) -> EncoderSummary:
+    name = track.encoder.name
+    return EncoderSummary(
+        name=name,
+        feature_id=track.encoder.contract.feature_id,
+        images=images,
+        cached=images - len(track.wanted),
+        encoded=track.encoded,
+        failed=len(track.failed),
+        rate=track.encoded / seconds[name] if track.encoded else 0.0,
+        random_weights=track.encoder.contract.random_weights,
+    )
