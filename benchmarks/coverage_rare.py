@@ -19,8 +19,8 @@ from embedcache.evaluation.unequal import expected_class_variance
 from embedcache.metrics import auroc, balanced_accuracy, f1, macro_f1, sensitivity
 from embedcache.metrics.metric import ClassMetric, CountMetric, Metric
 
-PATIENTS = (60, 30, 20)
-WITH_THE_CLASS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
+#: Patients of a study, and numbers of them who have the class.
+CASES = {60: (2, 3, 4, 5, 6, 8, 10, 12, 15, 20), 30: (3, 5, 8, 10), 20: (3, 5, 7)}
 #: Place of the rare class.
 RARE = 3
 METRICS: tuple[Metric, ...] = (macro_f1.METRIC, balanced_accuracy.METRIC, auroc.METRIC)
@@ -30,11 +30,10 @@ SIZES = 8_000
 
 def rare(studies: int) -> Iterator[dict[str, object]]:
     """One setting for each number of patients, and of those who have the class."""
-    for patients in PATIENTS:
-        for own in WITH_THE_CLASS:
+    for patients, numbers in CASES.items():
+        for own in numbers:
             for level in (0.85, 0.95):
-                if own < patients:
-                    yield _setting(patients, own, level, studies)
+                yield _setting(patients, own, level, studies)
 
 
 def _setting(patients: int, own: int, level: float, studies: int) -> dict[str, object]:
@@ -52,8 +51,9 @@ def _setting(patients: int, own: int, level: float, studies: int) -> dict[str, o
             assert left is not None  # every study has probabilities
             one = outcome(metric_interval(metric, whole, left), true[metric.name])
             found.setdefault(metric.name, []).append(one)
-            one = outcome(_regardless(metric, whole, left), true[metric.name])
-            regardless.setdefault(metric.name, []).append(one)
+            if isinstance(metric, CountMetric):
+                one = outcome(_regardless(metric, whole, left), true[metric.name])
+                regardless.setdefault(metric.name, []).append(one)
         for of_class in (sensitivity.METRIC, f1.METRIC):
             value = float(of_class.from_confusion(expected)[RARE])
             one = outcome(_of_class(of_class, whole), value)
@@ -68,13 +68,8 @@ def _setting(patients: int, own: int, level: float, studies: int) -> dict[str, o
     }
 
 
-def _regardless(metric: Metric, drawn: Sample, left: LeftOut) -> Interval:
-    return jackknife(
-        left,
-        clusters_of(metric, drawn),
-        scale=metric.scale,
-        degrees="clusters" if isinstance(metric, CountMetric) else "kurtosis",
-    )
+def _regardless(metric: CountMetric, drawn: Sample, left: LeftOut) -> Interval:
+    return jackknife(left, clusters_of(metric, drawn), scale=metric.scale, degrees="clusters")
 
 
 def _of_class(metric: ClassMetric, drawn: Sample) -> Interval:

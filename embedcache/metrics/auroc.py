@@ -138,5 +138,4 @@ METRIC = ScoreMetric(
     from_scores=from_scores,
     leave_one_out=leave_one_out,
     by_cluster=by_cluster,
-    mean_of="scores",
 )

@@ -93,5 +93,4 @@ METRIC = ScoreMetric(
     better="higher",
     from_scores=from_scores,
     by_cluster=by_cluster,
-    mean_of="scores",
 )

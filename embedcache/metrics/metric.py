@@ -80,8 +80,6 @@ class ScoreMetric:
             than a weight of zero; None where it has not.
         by_cluster: prepares many draws of whole clusters, where that has a faster way than a
             weight for each image; None where it has not.
-        mean_of: `scores` for a mean over classes of how a class's images are ranked among all;
-            empty for other metrics.
     """
 
     name: str
@@ -91,7 +89,6 @@ class ScoreMetric:
     from_scores: FromScores
     leave_one_out: LeaveOneOut | None = None
     by_cluster: ByCluster | None = None
-    mean_of: Literal["scores", ""] = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
