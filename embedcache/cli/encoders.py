@@ -99,7 +99,7 @@ def _row(one: Listing) -> tuple[str, ...]:
         _weights_word(one.weights),
         one.licence.partition(";")[0] or _UNCITED,
         one.domain,
-        ", ".join(one.citation.split(", ")[:2]),
+        ", ".join(one.citation.split(", ")[:2]).partition(":")[0],
     )
 
 
