@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -29,6 +28,14 @@ from embedcache.store.objects import MOST_DOCUMENT
 from embedcache.store.reader import open_store
 from embedcache.store.verify import verify
 from embedcache.store.writer import create_or_open_for_writing
+from embedcache.testing.hostile_store import (
+    NAMING,
+    answers,
+    are_right,
+    evil_document,
+    open_all,
+    other_bytes,
+)
 
 #: What opening and reading a small store may allocate, however it is damaged.
 BOUND = 64 << 20
@@ -45,66 +52,6 @@ def store(sound, tmp_path) -> Path:
     return tmp_path / "a.zarr"
 
 
-def look(path: Path) -> list[tuple[object, ...]]:
-    """Everything that a reader can ask, or the errors it gets."""
-    answers: list[tuple[object, ...]] = []
-    sentences: list[str] = []
-
-    def ask(what: Callable[[], object]) -> None:
-        try:
-            answers.append(("answer", what()))
-        except EmbedcacheError as error:
-            sentences.append(str(error))
-            answers.append(("error",))
-
-    def all_features() -> list[bytes]:
-        opened = open_store(path)
-        return [opened.to_numpy(one.id).tobytes() for one in opened.feature_sets()]
-
-    ask(lambda: bytes(open_store(path).images.digest))
-    ask(lambda: [open_store(path).cohort(n).label.tobytes() for n in open_store(path).cohorts()])
-    ask(all_features)
-    ask(lambda: verify(path).sound)
-    assert all("\n" not in text and len(text) < 5_000 for text in sentences)
-    return answers
-
-
-def documents(path: Path) -> list[Path]:
-    return sorted(path.rglob("zarr.json"))
-
-
-#: numbers, texts and shapes that break whoever believes them
-EVIL = st.one_of(
-    st.sampled_from([0, -1, 2**31, 2**63, 10**12, 10**400, True, None, 1.5, 1e308]),
-    st.sampled_from(["", "..", "../../etc", "/etc/passwd", "a\x00b", "\ud800", "x" * 10_000]),
-    st.sampled_from([[], {}, [[]], {"": {}}, [10**12, 10**12], ["..", "/"]]),
-    st.recursive(
-        st.none() | st.integers() | st.floats() | st.text(max_size=8),
-        lambda inner: (
-            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-        ),
-        max_leaves=8,
-    ),
-)
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of a JSON value, as keys from its root."""
-    inner: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        inner = list(value.items())
-    elif isinstance(value, list):
-        inner = list(enumerate(value))
-    return [path, *(place for key, one in inner for place in places(one, (*path, key)))]
-
-
-def put_in(value: Any, place: tuple[Any, ...], evil: Any) -> Any:
-    if not place:
-        return evil
-    value[place[0]] = put_in(value[place[0]], place[1:], evil)
-    return value
-
-
 @settings(
     max_examples=60,
     deadline=None,
@@ -112,31 +59,14 @@ def put_in(value: Any, place: tuple[Any, ...], evil: Any) -> Any:
 )
 @given(st.data())
 def test_a_document_with_anything_anywhere_is_an_error_or_a_right_answer(store, data) -> None:
-    right = look(store)
-    file = data.draw(st.sampled_from(documents(store)))
-    whole = file.read_bytes()
-    manifest = (store / "manifest/zarr.json").read_bytes()
-    document = json.loads(whole)
-    place = data.draw(st.sampled_from(places(document)))
-    try:
-        file.write_text(json.dumps(put_in(document, place, data.draw(EVIL))))
-        if data.draw(st.booleans()):  # no manifest to tell: its node counts as open
-            _open_all(store)
+    right = answers(store)
+    with evil_document(store, data) as file:
         tracemalloc.start()
-        found = look(store)
+        found = answers(store)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    finally:
-        (store / "manifest/zarr.json").write_bytes(manifest)
-        file.write_bytes(whole)
     assert most < BOUND
-    for answer, expected in zip(found[:3], right, strict=False):
-        # An edit of words (a name, a licence) may pass while no manifest tells: numbers never do.
-        assert answer in (("error",), expected, ("answer", [])) or file.parent.name in NAMING
-
-
-#: nodes whose document names things: there, fewer cohorts or other labels' names are no damage
-NAMING = {"manifest", "home", "images", "cohorts", "features", "a.zarr"}
+    assert are_right(found, right, naming=file.parent.name in (*NAMING, store.name))
 
 
 @settings(
@@ -146,32 +76,10 @@ NAMING = {"manifest", "home", "images", "cohorts", "features", "a.zarr"}
 )
 @given(st.data())
 def test_bytes_damaged_anywhere_are_an_error_or_a_right_answer(store, data) -> None:
-    right = look(store)
-    file = data.draw(st.sampled_from(sorted(p for p in store.rglob("*") if p.is_file())))
-    whole = file.read_bytes()
-    start = data.draw(st.integers(0, len(whole)))
-    length = data.draw(st.integers(0, 40))
-    try:
-        file.write_bytes(
-            whole[:start] + data.draw(st.binary(max_size=60)) + whole[start + length :]
-        )
-        found = look(store)
-    finally:
-        file.write_bytes(whole)
-    for answer, expected in zip(found[:3], right, strict=False):
-        assert answer in (("error",), expected)
-
-
-def _open_all(store: Path) -> None:
-    file = store / "manifest/zarr.json"
-    with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError):
-        # Where one of these comes, the manifest itself is what was damaged.
-        document = json.loads(file.read_bytes())
-        nodes = [key[9:-10] for key in document["attributes"]["objects"] if key.count("/") > 1]
-        document["attributes"]["open"] = sorted(
-            node for node in nodes if node not in ("cohorts", "features")
-        )
-        file.write_text(json.dumps(document))
+    right = answers(store)
+    with other_bytes(store, data):
+        found = answers(store)
+    assert are_right(found, right)
 
 
 def edit(store: Path, key: str, change: Callable[[dict[str, Any]], object]) -> None:
@@ -181,7 +89,7 @@ def edit(store: Path, key: str, change: Callable[[dict[str, Any]], object]) -> N
 
 
 def test_a_stratum_s_name_never_leads_out_of_the_store(store) -> None:
-    _open_all(store)
+    open_all(store)
     outside = store.parent / "outside"
     shutil.copytree(store / "cohorts/home/site", outside)
     for name in ("../../../outside", str(outside), "..", "row", "zarr.json"):
@@ -239,7 +147,7 @@ def test_a_terabyte_in_place_of_a_chunk_is_not_read(store) -> None:
 def test_vectors_and_batches_too_large_are_refused_before_anything_is_allocated(
     store, small
 ) -> None:
-    _open_all(store)
+    open_all(store)
     feature_id = small.contract().feature_id
     for change in ({"batch": MOST_BATCH + 1}, {"batch": 0}):
         edit(store, f"features/{feature_id}/zarr.json", lambda a, c=change: a.update(c))
