@@ -13,6 +13,7 @@ from embedcache.errors import DamagedStoreError, SchemaError
 from embedcache.provenance import Fingerprint, Overlap, Provenance
 from embedcache.schema import LATER, from_plain, plain
 from embedcache.store.chunks import Objects
+from embedcache.store.documents import read_group, read_layout
 from embedcache.store.layout import (
     DOCUMENT,
     MOST_BATCH,
@@ -22,16 +23,7 @@ from embedcache.store.layout import (
     group_document,
     vectors_array,
 )
-from embedcache.store.objects import (
-    Proof,
-    Proofs,
-    Root,
-    children,
-    object_size,
-    read_group,
-    read_layout,
-    write_object,
-)
+from embedcache.store.objects import Proof, Proofs, Root, children, object_size, write_object
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedcache.errors import DamagedStoreError
 from embedcache.store.chunks import Objects
+from embedcache.store.documents import check_complete, read_group, read_layout
 from embedcache.store.layout import (
     DOCUMENT,
     IMAGES,
@@ -25,16 +26,7 @@ from embedcache.store.layout import (
     group_document,
     table_arrays,
 )
-from embedcache.store.objects import (
-    Proof,
-    Proofs,
-    Root,
-    check_complete,
-    read_group,
-    read_layout,
-    remove_object,
-    write_object,
-)
+from embedcache.store.objects import Proof, Proofs, Root, remove_object, write_object
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

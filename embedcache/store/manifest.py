@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from embedcache.errors import DamagedStoreError, SchemaError
 from embedcache.schema import from_plain
+from embedcache.store.documents import read_group
 from embedcache.store.layout import (
     COHORTS,
     DOCUMENT,
@@ -31,7 +32,6 @@ from embedcache.store.objects import (
     Root,
     proof_of,
     proof_on_disk,
-    read_group,
     remove_object,
     write_object,
 )

@@ -6,19 +6,17 @@ What only reads takes a `Root`: a folder, or an `Elsewhere`, whose objects are n
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from embedcache.durable import clear_partial, sync_folder, write_file
 from embedcache.errors import DamagedStoreError, DocumentTooLargeError, StoreAccessError
-from embedcache.store.layout import DOCUMENT, ArrayLayout, is_name
+from embedcache.store.layout import DOCUMENT, is_name
 
 #: Largest document: the list of a feature set of ten million images is 3 MB. Parsed, the worst JSON
 #: of this size takes half a gigabyte.
@@ -270,79 +268,6 @@ def clear_begun(root: Path, node: str) -> None:
             clear_partial(root / node)
     except OSError as error:
         raise StoreAccessError("delete", f"unfinished files of {node}", reason_of(error)) from error
-
-
-def read_group(root: Root, node: str, proofs: Proofs | None = None) -> dict[str, Any]:
-    """Attributes of a group.
-
-    Raises:
-        DamagedStoreError: if it is missing, not what `proofs` say, or no group document.
-    """
-    key = f"{node}/{DOCUMENT}" if node else DOCUMENT
-    document = _read_document(root, key, proofs)
-    attributes = document.pop("attributes", None)
-    if document != {"zarr_format": 3, "node_type": "group"} or not isinstance(attributes, dict):
-        raise DamagedStoreError(key, "it is no group document of this format")
-    return attributes
-
-
-def read_layout(
-    root: Root, layout_of: Callable[[int], ArrayLayout], proofs: Proofs | None = None
-) -> ArrayLayout:
-    """Layout of an array on disk: its own row count, all else exactly as we would write it.
-
-    Raises:
-        DamagedStoreError: if it is not.
-    """
-    key = f"{layout_of(0).path}/{DOCUMENT}"
-    document = _read_document(root, key, proofs)
-    shape = document.get("shape")
-    rows = shape[0] if isinstance(shape, list) and shape else None
-    if type(rows) is not int or rows < 0:
-        raise DamagedStoreError(key, "it has no shape")
-    layout = layout_of(rows)
-    if document != json.loads(layout.document()):
-        raise DamagedStoreError(key, "the array is not laid out as this format lays it out")
-    return layout
-
-
-def check_complete(root: Root, layout: ArrayLayout) -> None:
-    """Every chunk is there, of the right size: so a read allocates no more than lies on disk.
-
-    Raises:
-        DamagedStoreError: names the first chunk that is not.
-    """
-    for chunk in range(layout.chunks):
-        key = layout.key(chunk)
-        check_size(key, object_size(root, key), layout.chunk_size)
-
-
-def _read_document(root: Root, key: str, proofs: Proofs | None) -> dict[str, Any]:
-    data = read_object(root, key)
-    if data is None:
-        raise DamagedStoreError(key, "it is missing")
-    if proofs is not None and proof_of(data) != proofs.get(key):
-        raise DamagedStoreError(key, "it is not what the manifest says")
-    try:
-        document = json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
-        if b"\\ud" in data:  # half a surrogate pair is no text: this raises
-            json.dumps(document, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise DamagedStoreError(key, "it is not valid JSON") from error
-    if not isinstance(document, dict):
-        raise DamagedStoreError(key, "it is no document")
-    return document
-
-
-def _refuse_number(name: str) -> float:
-    raise ValueError(name)  # NaN and Infinity are no JSON
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(digits)
-    return number
 
 
 def children(root: Root, node: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from embedcache.errors import (
     UnknownNameError,
     UnsealedError,
 )
+from embedcache.store.documents import read_group
 from embedcache.store.feature_set import FeatureSet, failed_rows, read_with_done
 from embedcache.store.image_table import ImageTable, read_rows, read_table
 from embedcache.store.layout import (
@@ -35,7 +36,7 @@ from embedcache.store.layout import (
     feature_node,
 )
 from embedcache.store.manifest import proofs_of, read_manifest, read_settled
-from embedcache.store.objects import Proofs, Root, children, read_group
+from embedcache.store.objects import Proofs, Root, children
 from embedcache.store.stored_cohort import StoredCohort, read_cohort
 from embedcache.store.vectors import Vectors, content_digest
 

@@ -18,6 +18,7 @@ from embedcache.errors import (
 )
 from embedcache.schema import from_plain, plain
 from embedcache.store.chunks import Objects
+from embedcache.store.documents import check_complete, read_group, read_layout
 from embedcache.store.layout import (
     DOCUMENT,
     MOST_CODES,
@@ -27,15 +28,7 @@ from embedcache.store.layout import (
     cohort_node,
     group_document,
 )
-from embedcache.store.objects import (
-    Proof,
-    Proofs,
-    Root,
-    check_complete,
-    read_group,
-    read_layout,
-    write_object,
-)
+from embedcache.store.objects import Proof, Proofs, Root, write_object
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
