@@ -39,6 +39,8 @@ _CV2 = {"cv2-bilinear": "INTER_LINEAR", "cv2-bicubic": "INTER_CUBIC"}
 #: What brings cv2 without a window system.
 OPENCV = "opencv-python-headless"
 
+#: On 0 to 1: less deviation is what resizing a picture of one value leaves by rounding (6e-8).
+_FLAT = 1e-6
 #: The bytes of colour `mean`, the same on every machine.
 _FLOAT = np.dtype("<f4")
 
@@ -129,6 +131,7 @@ def normalise(batch: Tensor, how: Preprocessing) -> Tensor:
         # Before the sums: a third of the terms would round to other bits.
         scaled = scaled.repeat(1, 3, 1, 1) if _is_narrow(scaled, how) else scaled
         std, mean = torch.std_mean(scaled, dim=(1, 2, 3), correction=0, keepdim=True)
+        std = std.masked_fill_(std < _FLAT, torch.nan)
     else:
         mean = torch.tensor(how.mean, dtype=torch.float32, device=batch.device)[:, None, None]
         std = torch.tensor(how.std, dtype=torch.float32, device=batch.device)[:, None, None]
@@ -177,8 +180,15 @@ def _resize(picture: Picture, size: tuple[int, int], how: Preprocessing) -> Pict
         return picture.resize(size, _FILTERS[how.resample])
     import cv2
 
-    pixels = np.asarray(picture)
-    return Image.fromarray(cv2.resize(pixels, size, interpolation=getattr(cv2, _CV2[how.resample])))
+    # Intel's library inside OpenCV rounds bicubic bytes in another way, on Intel's machines alone
+    # (docs/decisions/0076). The switch is this thread's own.
+    before = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    try:
+        filter_ = getattr(cv2, _CV2[how.resample])
+        return Image.fromarray(cv2.resize(np.asarray(picture), size, interpolation=filter_))
+    finally:
+        cv2.ipp.setUseIPP(before)
 
 
 def _squash(picture: Picture, how: Preprocessing) -> Picture:

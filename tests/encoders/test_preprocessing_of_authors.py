@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -22,6 +23,15 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CV2 = {"cv2-bilinear": cv2.INTER_LINEAR, "cv2-bicubic": cv2.INTER_CUBIC}
 #: Width and height of wide, tall, square, odd and thin pictures; two that float rounding shortens.
 SIZES = [(40, 30), (30, 41), (24, 24), (57, 33), (90, 3), (13, 7), (98, 60), (49, 49)]
+
+
+@pytest.fixture(autouse=True)
+def _without_ipp() -> Iterator[None]:
+    """Compare with OpenCV's own arithmetic, which does not depend on the maker of the processor."""
+    before = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    yield
+    cv2.ipp.setUseIPP(before)
 
 
 def noise(size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -63,6 +73,18 @@ def test_pad_square_by_opencv_is_its_resize_of_the_square(size: tuple[int, int])
     expected = cv2.resize(square, (32, 32), interpolation=cv2.INTER_CUBIC)
     found = fit(Image.fromarray(pixels), how(fit="pad-square", resample="cv2-bicubic"))
     assert np.array_equal(found, channels_first(expected))
+
+
+@pytest.mark.parametrize("resample", CV2)
+def test_intel_s_library_is_one_grey_level_away_at_most_and_stays_as_it_was(resample: str) -> None:
+    pixels = noise((410, 300))
+    cv2.ipp.setUseIPP(True)
+    before = cv2.ipp.useIPP()  # false where OpenCV was built without it
+    found = fit(Image.fromarray(pixels), how(height=224, width=224, resample=resample))
+    assert cv2.ipp.useIPP() == before
+    theirs = cv2.resize(pixels, (224, 224), interpolation=CV2[resample])
+    apart = np.abs(found.astype(int) - channels_first(theirs))
+    assert apart.max() <= (0 if resample == "cv2-bilinear" else 1)
 
 
 def test_opencv_s_bilinear_reads_two_pixels_where_pil_s_reads_all() -> None:
