@@ -23,12 +23,21 @@ PACKAGES = (
     "timm",
     "open_clip_torch",
     "pillow",
+    "opencv-python-headless",
+    "opencv-python",
     "zarr",
     "pyarrow",
 )
 
 #: Of these, what an encoder runs on.
-RUNS = ("torch", "timm", "open_clip_torch", "pillow")
+RUNS = (
+    "torch",
+    "timm",
+    "open_clip_torch",
+    "pillow",
+    "opencv-python-headless",
+    "opencv-python",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

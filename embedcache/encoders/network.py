@@ -73,7 +73,7 @@ def encode_together(
 
     Args:
         encoders: of one module, preprocessing, precision and device.
-        batch: (b, channels, height, width) uint8.
+        batch: (b, planes, height, width) uint8.
 
     Returns:
         for each encoder (b, dim) float32, bit for bit what it gives alone.

@@ -39,14 +39,14 @@ class Encoder(Protocol):
     citation: str
 
     def prepare(self, picture: Image) -> NDArray[np.uint8]:
-        """Fit one decoded picture (mode L or RGB): (channels, height, width) uint8, C order.
+        """Fit one decoded picture (mode L or RGB): (planes, height, width) uint8, C order.
 
         Everything but the arithmetic on values: colour, fit, resample. Shared by encoders whose
-        `Preprocessing` agrees in these.
+        `Preprocessing` agrees in these. Planes are channels, or see `preprocessing`.
         """
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Normalise, run, pool: (b, channels, height, width) uint8 -> (b, dim) float32."""
+        """Normalise, run, pool: (b, planes, height, width) uint8 -> (b, dim) float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
