@@ -128,6 +128,6 @@ def _spec(
 
 
 # The packages name their files by the first eight digits of the sha256, as torch.hub does.
-LITE0 = _spec(0, 224, "57934424", LITE0_BLOCKS, 3_371_024)
+LITE0 = _spec(0, 224, "57934424", LITE0_BLOCKS, 3_371_008)
 LITE1 = _spec(1, 240, "77cc7160", DEEPER_BLOCKS, 4_135_680)
 LITE2 = _spec(2, 260, "9656183e", DEEPER_BLOCKS, 4_811_072)
