@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import EmbedcacheError, RowsDifferError, VectorsUnusableError
+from embedcache.errors import EmbedcacheError, RowsDifferError
 from embedcache.provenance import Fingerprint, Provenance
 from embedcache.store.chunks import Objects
 from embedcache.store.feature_set import (
@@ -33,6 +33,7 @@ from embedcache.store.layout import DOCUMENT, VECTOR_ROWS, done_array, feature_n
 from embedcache.store.locks import BEAT, Held, hold, table_lock
 from embedcache.store.manifest import close_node, open_node, proofs_of, read_manifest
 from embedcache.store.objects import Proof, Proofs, clear_begun, object_size
+from embedcache.store.pending import PendingChunk, as_stored, pending_chunk
 from embedcache.store.soundness import check_sound, close_leased, image_rows, sound_rows
 
 #: Seconds that a vector may wait: a kill loses what 30 seconds computed, looked at every `_TICK`.
@@ -62,7 +63,7 @@ class FeatureLease:
         self._node = feature_node(self.feature_id)
         self._run: Run | None = None
         self._failed: dict[str, set[int]] = {}
-        self._pending: dict[int, _Chunk] = {}
+        self._pending: dict[int, PendingChunk] = {}
         self._waiting_since: float | None = None
         self._written: dict[str, Proof] = {}
         self._known: Proofs = {}
@@ -158,7 +159,7 @@ class FeatureLease:
             LeaseLostError: if another process has taken the lease over.
             StoreAccessError: if the system refuses; what is pending is tried again later.
         """
-        stored = self._as_stored(rows, vectors)
+        stored = as_stored(self.name, self._about.contract, rows, vectors)
         with self._guard:
             self._ready(rows)
             chunk_of = rows // VECTOR_ROWS
@@ -231,18 +232,6 @@ class FeatureLease:
         self._done = done_array(self.feature_id, rows)
         self._objects = Objects(self._path)
 
-    def _as_stored(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[Any]:
-        contract = self._about.contract
-        assert vectors.shape == (len(rows), contract.dim), "a vector a row"
-        with np.errstate(over="ignore"):  # what overflows is refused below
-            stored = vectors.astype(contract.dtype, copy=False)
-        bad = ~np.isfinite(stored).all(axis=1)
-        if bad.any():
-            finite = np.isfinite(vectors[bad]).all()
-            problem = f"too large for {contract.dtype}" if finite else "not finite"
-            raise VectorsUnusableError(self.name, tuple(rows[bad].tolist()), problem)
-        return stored
-
     def _ready(self, rows: NDArray[np.int64]) -> None:
         if self._trouble is not None:
             raise self._trouble
@@ -285,16 +274,10 @@ class FeatureLease:
             self._in_doubt = True
             raise
 
-    def _chunk(self, number: int) -> _Chunk:
+    def _chunk(self, number: int) -> PendingChunk:
         if number not in self._pending:
-            start = number * VECTOR_ROWS
-            done = np.zeros(VECTOR_ROWS, np.bool_)
-            done[: self._length(number)] = self.done[start : start + VECTOR_ROWS]
-            vectors = np.full((VECTOR_ROWS, self._about.contract.dim), np.nan, self._vectors.dtype)
-            if done.any():
-                old = self._objects.read(self._vectors, start, start + VECTOR_ROWS)
-                vectors[done] = old[done[: len(old)]]
-            self._pending[number] = _Chunk(vectors=vectors, done=done)
+            done = self.done[number * VECTOR_ROWS : (number + 1) * VECTOR_ROWS]
+            self._pending[number] = pending_chunk(self._objects, self._vectors, number, done)
         return self._pending[number]
 
     def _length(self, number: int) -> int:
@@ -356,23 +339,6 @@ class FeatureLease:
             except EmbedcacheError as error:
                 self._trouble = error  # raised where the caller next writes
                 return
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """A chunk in memory: what is on disk, and what was put since."""
-
-    vectors: NDArray[Any]
-    done: NDArray[np.bool_]
-    changed: bool = False
-
-    def place(self, index: NDArray[np.int64], vectors: NDArray[Any]) -> bool:
-        """Set vectors where none is; False if a row has another, to the bit."""
-        fresh = ~self.done[index]
-        self.vectors[index[fresh]] = vectors[fresh]
-        self.done[index] = True
-        self.changed |= bool(fresh.any())
-        return self.vectors[index].tobytes() == vectors.tobytes()
 
 
 def _sets(failed: dict[str, tuple[int, ...]]) -> dict[str, set[int]]:
