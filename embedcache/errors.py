@@ -1738,3 +1738,32 @@ class DigestDiffersError(FailedWorkError):
             f"{self.what} is not the file expected: its sha256 is {self.found}, not "
             f"{self.expected}; {self.mend}"
         )
+
+
+@dataclass(eq=False)
+class ReferenceDiffersError(BadInputError):
+    """A published reference and a cohort, or its prompts, do not belong together."""
+
+    reference: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"the reference {self.reference} is not about this cohort: {self.problem}; give the "
+            f"whole cohort as its authors publish it, and the files of one commit"
+        )
+
+
+@dataclass(eq=False)
+class DiskFullError(BadInputError):
+    """What would be fetched does not fit."""
+
+    place: str
+    needed: int
+    free: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.needed / 1e6:,.0f} MB are to be fetched and {self.place} has "
+            f"{self.free / 1e6:,.0f} MB free; free some, or set EMBEDCACHE_WEIGHTS to a larger disk"
+        )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedcache.cli.arguments import Json
+from embedcache.cli.encoders_fetch import fetch
+from embedcache.cli.encoders_validate import validate
 
 if TYPE_CHECKING:
     from embedcache.encoders.catalogue import Broken, Listing, Weights
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Which encoders there are, what each is, how to get its weights."
 )
+app.command()(validate)
+
+app.command()(fetch)
 
 Reference = Annotated[
     str, typer.Argument(metavar="NAME", help="NAME[@VARIANT][=WEIGHTS], as --encoder takes it.")
