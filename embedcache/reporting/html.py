@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from embedcache.reporting import checks, figures, gaps, matrices, methods, numbers, tables
+from embedcache.reporting import checks, figures, gaps, matrices, methods, numbers, overlap, tables
 from embedcache.reporting.evidence import (
     PRIMARY,
     Evidence,
@@ -76,7 +76,9 @@ def _environment() -> Environment:
     environment.filters |= {
         "adjusted_p": numbers.adjusted_p,
         "metric_title": numbers.title,
+        "overlap": overlap.overlap_of,
         "preprocessing": methods.preprocessing_of,
+        "seen_before": overlap.seen_before,
         "weights": methods.weights_of,
     }
     environment.globals |= {"ink_on": figures.ink_on, "who": who}
