@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ from numpy.typing import NDArray
 from record import COHORTS, record
 
 from embedcache.contract import Contract, Preprocessing
+from embedcache.executor import cores
 from embedcache.provenance import provenance
 from embedcache.store.reader import open_store
-from embedcache.store.verify import verify
+from embedcache.store.verify import WORKERS, verify
 from embedcache.store.writer import StoreWriter, create_or_open_for_writing
 
 ROWS, DIM, CHUNK, BATCH = 12_400, 768, 1_024, 32
@@ -87,7 +89,7 @@ def main() -> None:
             "read_ratio_to_np_load": ratios(reads, "npy"),
             "write_ratio_to_np_save_and_fsync": ratios(writes, "npy"),
             "megabytes": sizes(Path(place)),
-            "verify": verifying(Path(place) / "ours.zarr", options.rounds),
+            "verify": verifying(Path(place), vectors, options.rounds),
             "random_rows": million(Path(place)) if options.million else "not measured",
         }
     record("store", figures)
@@ -318,21 +320,48 @@ def sizes(place: Path) -> dict[str, float]:
     }
 
 
-def verifying(store: Path, rounds: int) -> dict[str, float]:
-    """Megabytes a second of verify, and of one sha256 over the same bytes in memory."""
-    data = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
-    taken = in_turn(
-        {"verify": lambda: verify(store), "sha256": lambda: hashlib.sha256(data)}, rounds
-    )
-    speed = {
-        name: len(data) / 1e6 / statistics.median(one[0] for one in pairs)
-        for name, pairs in taken.items()
+def verifying(place: Path, x: Vectors, rounds: int) -> dict[str, Any]:
+    """Megabytes a second of verify, and of sha256 over the same bytes, alone and side by side."""
+    threads = min(cores(), WORKERS)
+    figures: dict[str, Any] = {"threads": threads}
+    for encoders in (1, 4):
+        path = place / f"verify-{encoders}.zarr"
+        writer = create_or_open_for_writing(path)
+        row = add_images(writer, len(x))
+        for code in range(encoders):
+            put(writer, replace(CONTRACT, code=str(code)), row, x)
+        files = [file.read_bytes() for file in path.rglob("*") if file.is_file()]
+        whole = b"".join(files)
+        with ThreadPoolExecutor(threads) as pool:
+            taken = in_turn(
+                {
+                    "verify": lambda path=path: verify(path),
+                    "sha256 on one thread": lambda whole=whole: hashlib.sha256(whole),
+                    "sha256 of each file on all threads": lambda files=files, pool=pool: list(
+                        pool.map(hashlib.sha256, files)
+                    ),
+                },
+                rounds,
+            )
+        figures["one encoder" if encoders == 1 else f"{encoders} encoders"] = speeds(
+            taken, len(whole) / 1e6
+        )
+    return figures
+
+
+def speeds(
+    taken: dict[str, list[tuple[float, float]]], megabytes: float
+) -> dict[str, dict[str, float]]:
+    """Megabytes a second, by the clock and by the processor's time; medians of the rounds."""
+    return {
+        name: {
+            "megabytes_per_second": round(megabytes / statistics.median(one[0] for one in rounds)),
+            "megabytes_per_cpu_second": round(
+                megabytes / statistics.median(one[1] for one in rounds)
+            ),
+        }
+        for name, rounds in taken.items()
     }
-    cpu = {
-        f"{name}_per_cpu_second": len(data) / 1e6 / statistics.median(one[1] for one in pairs)
-        for name, pairs in taken.items()
-    }
-    return {name: round(value, 1) for name, value in (speed | cpu).items()}
 
 
 def million(place: Path) -> dict[str, Any]:
