@@ -27,9 +27,6 @@ from embedcache.probing.judged import Judged
 from embedcache.protocol.clusters import digest_keys
 from embedcache.store.reader import FeatureStore
 
-#: In a results folder; the first two columns are a links file.
-FILE = "near_duplicates.csv"
-
 #: `Contract.architecture` of the thumbnails.
 _PIXELS = "pixels"
 #: Cosine from which a pair is listed. Measured: copies rescaled, compressed, brightened or cropped
@@ -127,8 +124,8 @@ def near_duplicate_note(found: Sequence[NearDuplicate]) -> str:
     count = "1 pair of images looks" if len(found) == 1 else f"{len(found):,} pairs of images look"
     return (
         f"{count} alike though under different patients ({shown}{', …' if len(found) > 3 else ''}; "
-        f"listed in {FILE} of the results): if they show one frame, give them with --links FILE "
-        f"and another --out, so that none is trained on and tested"
+        f"listed in near_duplicates.csv of the results): if they show one frame, give them with "
+        f"--links FILE and another --out, so that none is trained on and tested"
     )
 
 

@@ -10,7 +10,6 @@ from embedcache import registry
 from embedcache.durable import clear_partial
 from embedcache.errors import OtherUnitsError
 from embedcache.executor import cores, run_units
-from embedcache.probing.near_duplicates import FILE as NEAR_DUPLICATES
 from embedcache.probing.near_duplicates import write_near_duplicates
 from embedcache.probing.prepare import Prepared, prepare, references
 from embedcache.probing.units import Outcome, Unit, do_units, is_done, units_of
@@ -154,7 +153,7 @@ def settle(folder: ResultsFolder, prepared: Prepared) -> None:
     if not folder.folds_file.is_file():
         write_folds(folder, prepared.folds)
     if prepared.near_duplicates:
-        write_near_duplicates(folder.path / NEAR_DUPLICATES, prepared.near_duplicates)
+        write_near_duplicates(folder.near_duplicates_file, prepared.near_duplicates)
 
 
 def _earlier_encoders(store: FeatureStore, folder: ResultsFolder) -> tuple[str, ...]:

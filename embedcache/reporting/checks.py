@@ -74,6 +74,9 @@ def _copies(evidence: Evidence) -> Check:
     if shared:
         finding = f"{count(shared, 'external image')} also in training"
         return Check(state="stop", subject="Copies", finding=finding, link="#cohorts")
+    if evidence.look_alike:
+        finding = f"{count(evidence.look_alike, 'pair')} look alike across patients"
+        return Check(state="look", subject="Copies", finding=finding, link="#cohorts")
     reasons = LEAKS[1:]
     cohorts = evidence.record.cohorts
     dropped = sum(cohort.left_out.get(reason, 0) for cohort in cohorts for reason in reasons)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.results.record import CohortRecord, Maker, Record
-from embedcache.results.tables import ComparisonRow, Estimand, MetricRow
+from embedcache.results.shift_file import Agreement, EncoderShift, Map
+from embedcache.results.tables import ComparisonRow, Estimand, MetricRow, ReliabilityRow
 
 #: Which estimand stands for a cohort: the first of these that it has (statistics.md section 1).
 HEADLINE: tuple[Estimand, ...] = ("oof", "external-folds", "external-refit", "external-ensemble")
@@ -61,6 +62,19 @@ class Audit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EncoderMap:
+    """One encoder's map of all cohorts' images, as `shift` left it.
+
+    Attributes:
+        shift: its own numbers.
+        points: the images.
+    """
+
+    shift: EncoderShift
+    points: Map
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evidence:
     """The content of one or several results folders of one protocol.
 
@@ -73,6 +87,11 @@ class Evidence:
         sites: number of sites of each cohort that has the stratum.
         audit: of the predictions.
         left_out: a sentence for each encoder whose predictions are incomplete.
+        reliability: rows of reliability.csv.
+        look_alike: pairs of images under different patients that look alike.
+        shift: each encoder's own numbers of `shift`; none where nobody asked.
+        agreement: pairs of encoders of `shift`.
+        maps: each encoder's.
     """
 
     record: Record
@@ -83,6 +102,11 @@ class Evidence:
     sites: dict[str, int]
     audit: Audit = field(default_factory=Audit)
     left_out: tuple[str, ...] = ()
+    reliability: tuple[ReliabilityRow, ...] = ()
+    look_alike: int = 0
+    shift: tuple[EncoderShift, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
+    maps: tuple[EncoderMap, ...] = ()
 
 
 def headline_rows(evidence: Evidence) -> Rows:

@@ -12,11 +12,23 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from embedcache.reporting import checks, figures, gaps, matrices, methods, numbers, overlap, tables
+from embedcache.reporting import (
+    calibration,
+    checks,
+    figures,
+    gaps,
+    matrices,
+    methods,
+    numbers,
+    overlap,
+    shifts,
+    tables,
+)
 from embedcache.reporting.evidence import (
     PRIMARY,
     Evidence,
     Rows,
+    Who,
     called,
     headline_rows,
     home_and_abroad,
@@ -95,6 +107,7 @@ def _source(environment: Environment, name: str) -> str:
 
 def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
     home, abroad = home_and_abroad(evidence)
+    names = called(evidence)
     boards = tables.leaderboards(evidence, rows)
     forests = [tables.forest(evidence, rows, cohort) for cohort in evidence.record.cohorts]
     makers = sorted(evidence.makers, key=lambda maker: _rank(boards[0], maker))
@@ -106,7 +119,7 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
         "home": home,
         "abroad": abroad,
         "sites": evidence.sites,
-        "names": called(evidence),
+        "names": names,
         "arms": sorted({maker.arm for maker in evidence.makers}),
         "bands": _bands(evidence),
         "verdict": verdict(evidence, rows),
@@ -123,6 +136,16 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
         "strata": strata,
         "classes": classes,
         "shades": _shades(strata, [matrix for _, items in classes for matrix in items]),
+        "calibration": [
+            (c, plots)
+            for c in evidence.record.cohorts
+            if (plots := calibration.reliability_of(evidence, rows, c, makers))
+        ],
+        "apart": shifts.apart(evidence),
+        "agreements": shifts.agreements(evidence),
+        "maps": shifts.maps(evidence),
+        "look_alike": evidence.look_alike,
+        "no_interval": _withheld(boards, names),
         "confusions": [(m, matrices.confusion_tables(evidence, who(m))) for m in makers],
         "anchors": {who(maker): number for number, maker in enumerate(makers)},
         "left_out": evidence.left_out,
@@ -131,6 +154,18 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
         "makers": makers,
         "methods": methods.methods(evidence),
         "citations": methods.citations(evidence),
+    }
+
+
+def _withheld(
+    boards: Sequence[tables.Leaderboard], names: dict[Who, str]
+) -> dict[tuple[str, str], str]:
+    """Why a value of the leaderboards has no interval, by encoder and cohort."""
+    shown = [row for board in boards for e in board.entries for row in (e.home, e.abroad) if row]
+    return {
+        (names[row.arm, row.encoder], row.cohort): row.note
+        for row in shown
+        if row.value is not None and row.low is None
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from embedcache.reporting.evidence import (
     PRIMARY,
     Audit,
     Confusion,
+    EncoderMap,
     Evidence,
     Place,
     Who,
@@ -30,8 +33,16 @@ from embedcache.results.layout import ResultsFolder, open_results, read_record
 from embedcache.results.predictions import Predictions
 from embedcache.results.predictions_file import read_predictions
 from embedcache.results.record import Maker, Record
-from embedcache.results.rows_file import read_comparisons, read_metrics
-from embedcache.results.tables import ComparisonRow, MetricRow
+from embedcache.results.rows_file import read_comparisons, read_metrics, read_reliability
+from embedcache.results.shift_file import (
+    Agreement,
+    EncoderShift,
+    map_file,
+    read_map,
+    read_shift,
+    shift_file,
+)
+from embedcache.results.tables import ComparisonRow, MetricRow, ReliabilityRow
 
 
 def read_evidence(results: Sequence[Path], progress: Progress | None = None) -> Evidence:
@@ -58,6 +69,9 @@ def read_evidence(results: Sequence[Path], progress: Progress | None = None) -> 
         sites=_sites(evaluands.values()),
         audit=audit(evaluands.values(), units),
         left_out=tuple(str(line) for part in gathered for line in part.incomplete),
+        reliability=tuple(row for folder in folders for row in _reliability(folder)),
+        look_alike=max(map(_look_alike, folders)),
+        **_shift(folders),
     )
 
 
@@ -93,6 +107,38 @@ def _comparisons(folders: Sequence[ResultsFolder], progress: Progress) -> tuple[
         # Someone compared by another metric: their table stays.
         return differences([folder.path], PRIMARY, progress)
     return kept
+
+
+def _reliability(folder: ResultsFolder) -> tuple[ReliabilityRow, ...]:
+    return read_reliability(folder) if folder.reliability_file.is_file() else ()
+
+
+def _look_alike(folder: ResultsFolder) -> int:
+    """Pairs that probing listed; without a file there were none, or no thumbnails to tell by."""
+    if not folder.near_duplicates_file.is_file():
+        return 0
+    with folder.near_duplicates_file.open(encoding="ascii", newline="") as text:
+        return sum(1 for _ in csv.DictReader(text))
+
+
+def _shift(folders: Sequence[ResultsFolder]) -> dict[str, Any]:
+    """What `shift` left in any folder, each encoder once; nothing where nobody asked."""
+    asked = [folder for folder in folders if shift_file(folder).is_file()]
+    encoders: dict[str, EncoderShift] = {}
+    agreement: dict[tuple[str, str, str], Agreement] = {}
+    maps: dict[str, EncoderMap] = {}
+    for folder in asked:
+        found = read_shift(folder)
+        agreement |= {(one.encoder, one.other, one.cohort): one for one in found.agreement}
+        for one in found.encoders:
+            encoders[one.encoder] = one
+            _, points = read_map(map_file(folder, one.unit))
+            maps[one.encoder] = EncoderMap(shift=one, points=points)
+    return {
+        "shift": tuple(encoders.values()),
+        "agreement": tuple(agreement.values()),
+        "maps": tuple(maps.values()),
+    }
 
 
 def _newer(made: Path, sources: Iterable[Path]) -> bool:

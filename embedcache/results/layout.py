@@ -58,6 +58,11 @@ class ResultsFolder:
         return self.path / "reliability.csv"
 
     @property
+    def near_duplicates_file(self) -> Path:
+        """Images of different patients that look alike: two digests a row, and a score."""
+        return self.path / "near_duplicates.csv"
+
+    @property
     def comparisons_file(self) -> Path:
         """Every paired difference."""
         return self.path / "comparisons.csv"

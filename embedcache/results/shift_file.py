@@ -132,6 +132,11 @@ class Map:
     y: NDArray[np.float64]
 
 
+def shift_file(folder: ResultsFolder) -> Path:
+    """Where all numbers lie."""
+    return folder.path / "shift" / "shift.json"
+
+
 def map_file(folder: ResultsFolder, unit: str) -> Path:
     """Where a map lies."""
     return folder.path / "shift" / "maps" / f"{unit}.parquet"
@@ -139,7 +144,7 @@ def map_file(folder: ResultsFolder, unit: str) -> Path:
 
 def write_shift(folder: ResultsFolder, shift: Shift) -> Path:
     """Replace shift.json; gives its path."""
-    file = folder.path / "shift" / "shift.json"
+    file = shift_file(folder)
     text = json.dumps(plain(shift), indent=2, sort_keys=True, allow_nan=False)
     write_file(file, f"{text}\n".encode("ascii"))
     return file
@@ -152,7 +157,7 @@ def read_shift(folder: ResultsFolder) -> Shift:
         PathMissingError: if nobody has computed it.
         SchemaError: if it is damaged.
     """
-    file = folder.path / "shift" / "shift.json"
+    file = shift_file(folder)
     if not file.is_file():
         raise PathMissingError("the shift of the cohorts", file)
     return from_plain(Shift, json.loads(file.read_bytes()), file.name)

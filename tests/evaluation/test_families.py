@@ -30,10 +30,11 @@ def naive_max_t(swapped: Swapped, spread: np.ndarray) -> list[float]:
     order = sorted(range(len(spread)), key=lambda i: -abs(swapped.observed[i]) / spread[i])
     adjusted, largest = [0.0] * len(spread), 0.0
     for place, pair in enumerate(order):
-        reached = 1
+        reached = 0.5
         for drawn in swapped.drawn:
             remaining = max(abs(drawn[i]) / spread[i] for i in order[place:])
-            reached += remaining >= abs(swapped.observed[pair]) / spread[pair] - 1e-12
+            apart = remaining - abs(swapped.observed[pair]) / spread[pair]
+            reached += 0.5 if abs(apart) <= 1e-12 else apart > 0
         largest = max(largest, reached / (len(swapped.drawn) + 1))
         adjusted[pair] = largest
     return adjusted
@@ -52,6 +53,15 @@ def test_max_t_is_the_naive_step_down(seed: int, pairs: int) -> None:
     found = max_t(swapped, spread)
     np.testing.assert_allclose(found, naive_max_t(swapped, spread), rtol=1e-12)
     assert (found >= two_sided(swapped) - 1e-12).all()
+
+
+def test_exchanges_that_tie_count_half() -> None:
+    # Two patients tell the encoders apart: of four exchanges two change as much, so 0 + 2/4 / 2.
+    # The observation itself is one more tie: (0 + (2,000 + 1) / 2) / 4,001.
+    drawn = np.tile([[2.0], [-2.0], [0.0], [0.0]], (1000, 1))
+    swapped = Swapped(observed=np.array([2.0]), drawn=drawn)
+    assert two_sided(swapped)[0] == pytest.approx(2001 / 2 / 4001, rel=1e-12)
+    assert max_t(swapped, np.array([1.0]))[0] == two_sided(swapped)[0]
 
 
 def test_one_pair_needs_no_adjustment() -> None:
