@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from embedcache.contract import NO_WEIGHTS, RANDOM, Contract, Precision
 from embedcache.encoders.arithmetic import ArithmeticEncoder
 from embedcache.encoders.device import pick_device
+from embedcache.encoders.finding import find_at, find_weights
 from embedcache.encoders.hub import fetch_from_hub
 from embedcache.encoders.named import specify
 from embedcache.encoders.network import NetworkEncoder, seeded
@@ -24,7 +25,8 @@ from embedcache.encoders.preprocessing import require_libraries
 from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, TIMM, EncoderRef, parse_encoder
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, Encoder, EncoderSpec
 from embedcache.encoders.text import TextEncoder, require_text
-from embedcache.encoders.weights import HubFile, WeightFile, WeightSource, sha256_file
+from embedcache.encoders.weights import DriveFile, HttpsFile, HubFile, WeightFile, sha256_file
+from embedcache.encoders.weights_lock import require_pinned
 from embedcache.errors import (
     ReferenceSyntaxError,
     VariantUnknownError,
@@ -155,6 +157,7 @@ def resolve(reference: str | EncoderRef) -> ResolvedEncoder:
         WeightsMissingError: if its weights are not to be had.
         WeightsUnwantedError: if it cannot take the weights named.
         PathMissingError: if the weight file named does not exist.
+        DigestDiffersError: if the weight file found is not the published or pinned one.
         EncoderUnusableError: if a library's model asks for what is not here.
         PackageMissingError: if its preprocessing runs on a package that is not installed.
         PluginUnusableError: if the Python file named makes no encoder.
@@ -276,32 +279,29 @@ def _weights(ref: EncoderRef, spec: EncoderSpec) -> tuple[str, Path | None]:
         raise WeightsUnwantedError(spec.name, asked[0], mend)
     if asked:
         return f"{RANDOM}{int(asked[1] or 0)}", None
-    file = _find(ref, spec)
-    return FILE + sha256_file(file), file
-
-
-def _sources(ref: EncoderRef, spec: EncoderSpec) -> tuple[WeightSource, ...]:
+    if ref.weights is not None and not ref.name.startswith(OPEN_CLIP):
+        file = WeightFile(Path(ref.weights)).find(spec.name)
+        return FILE + sha256_file(file), file
     # open_clip's WEIGHTS may be a tag, which its family has looked up by now.
-    if ref.weights is None or ref.name.startswith(OPEN_CLIP):
-        return spec.sources
-    return (WeightFile(Path(ref.weights)),)
+    file, published = _find(ref, spec)
+    digest = sha256_file(file)
+    if ref.weights is None:
+        require_pinned(spec.name, file, digest, published)
+    return FILE + digest, file
 
 
-def _find(ref: EncoderRef, spec: EncoderSpec) -> Path:
-    """The first source that has the file; if none has, what the first one says.
+def _find(ref: EncoderRef, spec: EncoderSpec) -> tuple[Path, str | None]:
+    """The weight file, and the sha256 that its publisher states, if any.
 
     What a library defines is fetched as that library does; for a named encoder somebody has to
     accept its licence first, which is `encoders fetch`.
     """
-    refusals = []
-    for source in _sources(ref, spec):
-        try:
-            return source.find(spec.name)
-        except WeightsMissingError as refusal:
-            refusals.append(refusal)
-        if isinstance(source, HubFile) and ref.name.startswith((TIMM, OPEN_CLIP)):
-            return fetch_from_hub(spec.name, source, advance=lambda _: None)
-    if refusals:
-        raise refusals[0]
-    mend = f"give a file ({spec.name}=PATH) or ask for untrained weights ({spec.name}=random)"
-    raise WeightsMissingError(spec.name, "nobody publishes any where we can fetch them", mend)
+    try:
+        find = find_weights if ref.weights is None else find_at
+        file, source = find(spec.name, spec.sources)
+    except WeightsMissingError:
+        hub = [source for source in spec.sources if isinstance(source, HubFile)]
+        if not hub or not ref.name.startswith((TIMM, OPEN_CLIP)):
+            raise
+        return fetch_from_hub(spec.name, hub[0], advance=lambda _: None), hub[0].sha256
+    return file, source.sha256 if isinstance(source, HubFile | HttpsFile | DriveFile) else None
