@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -14,9 +20,12 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from embedcache.cli import app
+from embedcache.download import Remote
 from embedcache.encoders.families import fetalclip
 from embedcache.encoders.families.clip import ClipSize, untrained
 from embedcache.encoders.torchvision_repair import repair_torchvision
+from embedcache.encoders.validation import references
+from embedcache.encoders.validation.fetalclip_five_planes import REFERENCE
 from embedcache.errors import NoTextError, NotExtractedError
 
 NARROW = ClipSize(
@@ -47,6 +56,11 @@ WORDS = {
     "Fetal thorax": "heart",
     "Maternal cervix": "cervix",
 }
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def lively(seed: int) -> dict[str, torch.Tensor]:
@@ -217,3 +231,28 @@ def test_other_weights_do_not_and_say_where(
     assert "First disagreements" in done.stdout
     assert "macro-F1" in done.stdout
     assert (tmp_path / "store.zarr").is_dir()
+
+
+def test_the_authors_files_are_fetched_where_none_are_given(
+    weights: Path,
+    planes: Path,
+    published: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handler = partial(QuietHandler, directory=str(published[0].parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        here = replace(
+            REFERENCE,
+            predictions=Remote(url=f"{place}/prediction.json"),
+            prompts=Remote(url=f"{place}/prompts.json"),
+        )
+        monkeypatch.setattr(references, "REFERENCES", (here,))
+        cohort = f"spain=fetal-planes-db:{planes}"
+        done = run("encoders", "validate", f"fetalclip={weights}", "--cohort", cohort)
+        server.shutdown()
+    assert done.exit_code == 0, done.output
+    assert re.search(r"all +15 +15 +100\.00 %", done.stdout)
+    sha256 = hashlib.sha256(published[1].read_bytes()).hexdigest()
+    assert f"prompts.json: fetched, sha256 {sha256}" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,13 @@ def test_each_word_goes_into_each_template(tmp_path: Path) -> None:
     file = tmp_path / "prompts.toml"
     file.write_text('templates = ["{}", "see: {}"]\n[classes]\nA = ["x", "y"]\nB = ["z"]\n')
     assert read_prompts(file).of("A") == ("x", "y", "see: x", "see: y")
+
+
+def test_the_documents_own_prompts_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/zero-shot.md").read_text("utf-8")
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "prompts.toml").write_text(block)
+    assert len(read_prompts(tmp_path / "prompts.toml").of("Fetal brain")) == 4
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from embedcache.encoders.checkpoint import load_strict
 from embedcache.encoders.network import seeded
 from embedcache.encoders.reference import OPEN_CLIP, EncoderRef
 from embedcache.encoders.spec import EncoderSpec
+from embedcache.encoders.text import NoText
 from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.encoders.weights import HubFile, WeightFile, WeightSource
 from embedcache.errors import EncoderUnusableError, UnknownNameError, WeightsMissingError
@@ -58,6 +59,7 @@ def specify(ref: EncoderRef) -> EncoderSpec:
         preprocessing=_preprocessing(ref.name, prepared, config["vision_cfg"]["image_size"]),
         pooling="open-clip-encode-image",
         build=partial(build, name, quick),
+        text=NoText("which tokenizer and temperature an open_clip model wants is not settled here"),
         sources=_sources(ref, tag),
         untrained=partial(untrained, name, quick),
         citation="Ilharco et al., OpenCLIP, doi:10.5281/zenodo.5143773",
