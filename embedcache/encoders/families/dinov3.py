@@ -71,9 +71,9 @@ def build(
     import torch
 
     # timm's twin with biases holds both files: without a bias, and with one of zeros or not.
-    model = create(f"{architecture}_qkvb", global_pool="", **shape)
+    model: Any = create(f"{architecture}_qkvb", global_pool="", **shape)
     load_strict(model, _with_biases(model, timm_names(state)))
-    periods: Any = model.rope.periods
+    periods = model.rope.periods
     if PERIODS in state:
         periods.copy_(state[PERIODS])
     elif rounded:

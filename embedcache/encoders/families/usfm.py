@@ -66,7 +66,7 @@ def build(state: dict[str, Tensor], **shape: Any) -> nn.Module:
     Raises:
         WeightsMismatchError: if it is another network's, or numbers positions in another way.
     """
-    model = create("beit_base_patch16_224", global_pool="", **shape)
+    model: Any = create("beit_base_patch16_224", global_pool="", **shape)
     given = dict(state)
     table, index = given.pop(TABLE, None), given.pop(INDEX, None)
     _require_numbering(model, index, state)

@@ -36,10 +36,19 @@ def centre(picture: Image.Image, resized: int, side: int, resample: int) -> Imag
     return picture.resize(size, resample).crop((left, top, left + side, top + side))
 
 
+class Doubled(dict[str, Tensor]):
+    """Tensors in float64, each as it is used: the largest networks would not fit twice."""
+
+    def __getitem__(self, key: str) -> Tensor:
+        value = super().__getitem__(key)
+        return value.double() if value.is_floating_point() else value
+
+    def get(self, key: str, default: object = None) -> object:
+        return self[key] if key in self else default  # noqa: SIM401  # get is what this is
+
+
 def double(state: State) -> State:
-    return {
-        key: value.double() if value.is_floating_point() else value for key, value in state.items()
-    }
+    return Doubled(state)
 
 
 def norm(x: Tensor, state: State, name: str, eps: float) -> Tensor:
