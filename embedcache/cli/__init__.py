@@ -11,6 +11,7 @@ import typer
 
 from embedcache.cli.cohorts import app as cohorts
 from embedcache.cli.compare import compare
+from embedcache.cli.doctor import doctor
 from embedcache.cli.encoders import app as encoders
 from embedcache.cli.evaluate import evaluate
 from embedcache.cli.extract import extract
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(quickstart)
+app.command()(doctor)
 app.command()(extract)
 app.command()(probe)
 app.command("zero-shot")(zero_shot)
