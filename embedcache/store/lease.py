@@ -34,6 +34,7 @@ from embedcache.store.locks import BEAT, Held, hold, table_lock
 from embedcache.store.manifest import close_node, open_node, proofs_of, read_manifest
 from embedcache.store.objects import Proof, Proofs, clear_begun, object_size
 from embedcache.store.pending import PendingChunk, as_stored, pending_chunk
+from embedcache.store.run_record import RunRecord
 from embedcache.store.soundness import check_sound, close_leased, image_rows, sound_rows
 
 #: Seconds that a vector may wait: a kill loses what 30 seconds computed, looked at every `_TICK`.
@@ -61,8 +62,7 @@ class FeatureLease:
         self._path = path
         self._about = about
         self._node = feature_node(self.feature_id)
-        self._run: Run | None = None
-        self._failed: dict[str, set[int]] = {}
+        self._run: RunRecord | None = None
         self._pending: dict[int, PendingChunk] = {}
         self._waiting_since: float | None = None
         self._written: dict[str, Proof] = {}
@@ -132,22 +132,20 @@ class FeatureLease:
     def start_run(self, provenance: Provenance, *, compiled: bool = False) -> str:
         """Record who computes from here on; returns the run id. Needed before `put` and `fail`."""
         with self._guard:
-            self._failed.clear()
-            self._run = Run(
+            run = Run(
                 id=secrets.token_hex(8),
                 provenance=provenance,
                 rate=None,
                 failed={},
                 compiled=compiled,
             )
-            self._write_run()
-            return self._run.id
+            self.keep_run(run)
+            return run.id
 
     def keep_run(self, run: Run) -> None:
         """Record a run of another store, failures by rows of this one; what is put now is its."""
         with self._guard:
-            self._failed = _sets(run.failed)
-            self._run = run
+            self._run = RunRecord(run)
             self._write_run()
 
     def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
@@ -178,16 +176,15 @@ class FeatureLease:
         """Record that a row could not be encoded; `reason` is a short phrase without any path."""
         with self._guard:
             self._ready(np.array([row]))
-            self._failed.setdefault(reason, set()).add(int(row))
+            assert self._run is not None, "start_run comes first"
+            self._run.fail(int(row), reason)
             self._wait()
 
     def note_halved(self, rows: NDArray[np.int64], most: int) -> None:
         """Record rows that forward passes of `most` pictures encoded, for want of memory."""
         with self._guard:
             assert self._run is not None, "start_run comes first"
-            halved = dict(self._run.halved or {})
-            halved[str(most)] = tuple(sorted({*halved.get(str(most), ()), *rows.tolist()}))
-            self._run = replace(self._run, halved=halved)
+            self._run.halve(rows, most)
             self._write_run()
 
     def flush(self) -> None:
@@ -202,7 +199,7 @@ class FeatureLease:
             for number in sorted(self._pending):
                 self._write_chunk(number)
             self._pending.clear()
-            if self._run is not None and self._failed != _sets(self._run.failed):
+            if self._run is not None and self._run.behind:
                 self._write_run()
             self._waiting_since = None
 
@@ -211,7 +208,7 @@ class FeatureLease:
         with self._guard:
             self.flush()
             assert self._run is not None, "start_run comes first"
-            self._run = replace(self._run, rate=rate, throughput=throughput)
+            self._run.finish(rate, throughput)
             self._write_run()
 
     def _survey(self) -> None:
@@ -300,10 +297,8 @@ class FeatureLease:
         assert self._run is not None, "start_run comes first"
         self._open()
         self._held.check()
-        failed = {reason: tuple(sorted(rows)) for reason, rows in sorted(self._failed.items())}
-        self._run = replace(self._run, failed=failed)
         with self._writing():
-            self._written |= write_run(self._path, self.feature_id, self._run)
+            self._written |= write_run(self._path, self.feature_id, self._run.settle())
 
     def _close(self) -> None:
         left_open = self._node in read_manifest(self._path).open
@@ -339,7 +334,3 @@ class FeatureLease:
             except EmbedcacheError as error:
                 self._trouble = error  # raised where the caller next writes
                 return
-
-
-def _sets(failed: dict[str, tuple[int, ...]]) -> dict[str, set[int]]:
-    return {reason: set(rows) for reason, rows in failed.items()}
