@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from embedcache.extraction.forward import Forward
-from embedcache.extraction.memory import activation_bytes, free_memory
+from embedcache.extraction.memory import cost_of, free_memory
 
 #: Images a batch where nothing speaks for another number. A CPU is as fast at 8 as at 64
 #: (efficientnet-lite0, one thread: 22.3, 21.2, 19.8 and 20.4 ms an image at 8, 16, 32 and 64), so
@@ -27,7 +27,7 @@ def measured_batch(forward: Forward) -> int:
         return BATCH
     encoder = forward.encoders[0]
     picture = _blank(forward)
-    room = free_memory(forward.device) // 2 // max(1, activation_bytes(encoder))
+    room = free_memory(forward.device) // 2 // max(1, cost_of(encoder).bytes)
     forward.encode(np.repeat(picture, BATCH, axis=0))  # the first one loads kernels
     best, started, rate = BATCH, time.monotonic(), 0.0
     batch = BATCH

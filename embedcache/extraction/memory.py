@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedcache.encoders.network import NetworkEncoder
 from embedcache.encoders.resolve import ResolvedEncoder
@@ -38,25 +41,44 @@ def weight_bytes(encoder: ResolvedEncoder) -> int:
     return parameters * np.dtype(np.float32).itemsize
 
 
-def activation_bytes(encoder: Encoder) -> int:
-    """Bytes that the network takes for a picture while it runs, measured on a black one."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What one picture takes of a network that runs.
+
+    Attributes:
+        seconds: of its forward pass.
+        bytes: of memory, beside the weights.
+    """
+
+    seconds: float
+    bytes: int
+
+
+def cost_of(encoder: Encoder) -> Cost:
+    """Measure the cost of a picture, on a black one."""
     if not isinstance(encoder, NetworkEncoder):
-        return 0
+        return Cost(seconds=0.0, bytes=0)
     from PIL import Image
 
     black = encoder.prepare(Image.new("L", (64, 64)))[np.newaxis]
-    if encoder.device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(encoder.device)
-        before = torch.cuda.memory_allocated(encoder.device)
-        encoder.encode(black)
-        return int(torch.cuda.max_memory_allocated(encoder.device) - before)
-    return _HELD * _largest_layer(encoder, black)
+    taken = _bytes_on_cuda if encoder.device.startswith("cuda") else _bytes_of_layers
+    found = taken(encoder, black)
+    started = time.perf_counter()
+    encoder.encode(black)
+    return Cost(seconds=time.perf_counter() - started, bytes=found)
 
 
-def _largest_layer(encoder: NetworkEncoder, pixels: np.ndarray[Any, Any]) -> int:
-    """Most bytes that went into and out of one layer."""
+def _bytes_on_cuda(encoder: NetworkEncoder, pixels: NDArray[np.uint8]) -> int:
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(encoder.device)
+    before = torch.cuda.memory_allocated(encoder.device)
+    encoder.encode(pixels)
+    return int(torch.cuda.max_memory_allocated(encoder.device) - before)
+
+
+def _bytes_of_layers(encoder: NetworkEncoder, pixels: NDArray[np.uint8]) -> int:
+    """Most bytes that went into and out of one layer, with what is held meanwhile."""
     largest = 0
 
     def note(_: nn.Module, given: tuple[object, ...], output: object) -> None:
@@ -70,7 +92,7 @@ def _largest_layer(encoder: NetworkEncoder, pixels: np.ndarray[Any, Any]) -> int
     finally:
         for hook in hooks:
             hook.remove()
-    return largest
+    return _HELD * largest
 
 
 def _bytes(value: object) -> int:

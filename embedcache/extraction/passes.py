@@ -10,7 +10,7 @@ from embedcache.encoders.spec import EncoderSpec
 from embedcache.encoders.together import build_together
 from embedcache.extraction.engine import threads_of
 from embedcache.extraction.forward import Forward
-from embedcache.extraction.memory import activation_bytes, free_memory, weight_bytes
+from embedcache.extraction.memory import Cost, cost_of, free_memory, weight_bytes
 from embedcache.extraction.stream import Lane
 
 
@@ -41,23 +41,28 @@ def passes(lanes: Sequence[Lane], device: str) -> Iterator[Pass]:
 
 def _fill(waiting: list[Lane], device: str) -> Pass:
     """Take lanes off the front of `waiting` while they fit; the first always does."""
-    forwards: list[Forward] = []
-    taken: list[Lane] = []
+    taken: list[tuple[float, Lane, Forward]] = []
+    alone = len(waiting) == 1
     most = 0
     while waiting:
         lane = waiting[0]
         if taken and weight_bytes(lane.tracks[0].encoder) + most > free_memory(device):
             break
         forward = built(lane, device)
-        if len(waiting) + len(taken) > 1:  # alone it must do whatever it takes
-            running = activation_bytes(forward.encoders[0]) * lane.batch * threads_of(device)
-            # Encoders take turns: what one has freed, the next uses.
-            most = max(most, running)
-            if taken and most > free_memory(device):
-                break
-        forwards.append(forward)
-        taken.append(waiting.pop(0))
-    return Pass(tuple(taken), tuple(forwards), tuple(waiting))
+        cost = Cost(seconds=0.0, bytes=0) if alone else cost_of(forward.encoders[0])
+        # Encoders take turns: what one has freed, the next uses.
+        most = max(most, cost.bytes * lane.batch * threads_of(device))
+        if taken and most > free_memory(device):
+            break
+        taken.append((cost.seconds, lane, forward))
+        waiting.pop(0)
+    # The longest first: at the end of the pass the short ones fill what a long one leaves idle.
+    taken.sort(key=lambda one: -one[0])
+    return Pass(
+        lanes=tuple(lane for _, lane, _ in taken),
+        forwards=tuple(forward for _, _, forward in taken),
+        later=tuple(waiting),
+    )
 
 
 def device_of(lanes: Sequence[Lane], asked: str) -> str:

@@ -71,7 +71,8 @@ def prepare(image: Wanted, shapes: Shapes, scratch: Scratch, clock: Clock) -> Fi
     if isinstance(picture, str):
         return picture
     with clock.on("fit"):
-        picture = without_colour(picture)
+        if any(shape.colour != "grey" for shape in (*shapes.now, *shapes.later)):
+            picture = without_colour(picture)  # else PIL's own conversion is all there is to do
         fitted = {shape: fit_narrow(picture, shape) for shape in shapes.now}
         if shapes.later and scratch.has_room:
             for shape in shapes.later:
@@ -87,9 +88,12 @@ def without_colour(picture: Image) -> Image:
     """
     if picture.mode != "RGB":
         return picture
-    red, green, blue = picture.split()
-    first = red.tobytes()
-    return red if green.tobytes() == first and blue.tobytes() == first else picture
+    from PIL.ImageChops import difference
+
+    red, *others = picture.split()
+    # PIL compares faster than numpy: its channels are planes already.
+    equal = all(difference(red, other).getbbox() is None for other in others)
+    return red if equal else picture
 
 
 def ahead(

@@ -5,8 +5,9 @@ Validity is by content, so that files are read again on every run; a changed fil
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ from embedcache.errors import ImageUnreadableError
 from embedcache.images.decode import Header, header
 from embedcache.images.source import Source
 from embedcache.progress import Progress
+
+#: Images in flight: small ones take microseconds, and a slow disk likes to be asked for many.
+WINDOW = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,8 +68,14 @@ def survey(cohort: Cohort, workers: int, progress: Progress) -> Survey:
 def _in_order(
     pool: ThreadPoolExecutor, sources: tuple[Source, ...]
 ) -> Iterator[tuple[bytes, Header] | str]:
-    # map() submits everything at once, which is cheap here: a source is a path, a result 100 bytes.
-    return pool.map(_identify, sources)
+    # Not map(), which submits everything at once: a future of each of a million images is a GB.
+    flying: deque[Future[tuple[bytes, Header] | str]] = deque()
+    for source in sources:
+        flying.append(pool.submit(_identify, source))
+        if len(flying) >= WINDOW:
+            yield flying.popleft().result()
+    while flying:
+        yield flying.popleft().result()
 
 
 def _identify(source: Source) -> tuple[bytes, Header] | str:
