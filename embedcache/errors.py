@@ -1767,3 +1767,15 @@ class DiskFullError(BadInputError):
             f"{self.needed / 1e6:,.0f} MB are to be fetched and {self.place} has "
             f"{self.free / 1e6:,.0f} MB free; free some, or set EMBEDCACHE_WEIGHTS to a larger disk"
         )
+
+
+@dataclass(eq=False)
+class EncoderFileError(BadInputError):
+    """A file is no encoder file, or one that cannot be used here."""
+
+    file: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.file} cannot be used as an encoder: {self.problem}; {self.mend}"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedcache.cli.arguments import Json
+from embedcache.cli.encoders_add import add
+from embedcache.cli.encoders_convert import convert
 from embedcache.cli.encoders_fetch import fetch
 from embedcache.cli.encoders_validate import validate
 
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Which encoders there are, what each is, how to get its weights."
 )
-app.command()(validate)
-
 app.command()(fetch)
+app.command()(add)
+app.command()(convert)
+app.command()(validate)
 
 Reference = Annotated[
     str, typer.Argument(metavar="NAME", help="NAME[@VARIANT][=WEIGHTS], as --encoder takes it.")

@@ -1,11 +1,13 @@
-"""Where on this machine an encoder's weights lie: the weights folder first, then its sources."""
+"""Where an encoder's weights lie on this machine: the weights folder first, then its sources."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedcache.encoders.weights import WeightSource
+from embedcache.encoders.hub import fetch_from_hub
+from embedcache.encoders.reference import OPEN_CLIP, TIMM, EncoderRef
+from embedcache.encoders.weights import DriveFile, HttpsFile, HubFile, WeightSource
 from embedcache.encoders.weights_lock import pinned_file
 from embedcache.errors import WeightsMissingError
 
@@ -32,3 +34,23 @@ def find_at(encoder: str, sources: Sequence[WeightSource]) -> tuple[Path, Weight
         raise refusals[0]
     mend = f"give a file ({encoder}=PATH) or ask for untrained weights ({encoder}=random)"
     raise WeightsMissingError(encoder, "nobody publishes any where we can fetch them", mend)
+
+
+def find_or_fetch(ref: EncoderRef, sources: Sequence[WeightSource]) -> tuple[Path, str | None]:
+    """The weight file, and the sha256 that its publisher states, if any.
+
+    What a library defines is fetched as that library does; for a named encoder somebody has to
+    accept its licence first, which is `encoders fetch`.
+
+    Raises:
+        WeightsMissingError: if it cannot be had.
+    """
+    find = find_weights if ref.weights is None else find_at
+    try:
+        file, source = find(ref.name, sources)
+    except WeightsMissingError:
+        hub = [source for source in sources if isinstance(source, HubFile)]
+        if not hub or not ref.name.startswith((TIMM, OPEN_CLIP)):
+            raise
+        return fetch_from_hub(ref.name, hub[0], advance=lambda _: None), hub[0].sha256
+    return file, source.sha256 if isinstance(source, HubFile | HttpsFile | DriveFile) else None

@@ -12,7 +12,8 @@ from embedcache.errors import ReferenceSyntaxError
 
 GRAMMAR = (
     "NAME[@VARIANT…][=WEIGHTS], each variant once and before the weights; "
-    "NAME is a named encoder, timm:ARCH, open-clip:ARCH or FILE.py:FACTORY"
+    "NAME is a named encoder, timm:ARCH, open-clip:ARCH, FILE.py:FACTORY or an encoder file "
+    "(FILE.safetensors)"
 )
 
 #: Starts the name of an encoder that timm defines.
@@ -24,8 +25,9 @@ OPEN_CLIP = "open-clip:"
 _NAME = re.compile(
     r"(?:timm:|open-clip:)?[A-Za-z0-9][A-Za-z0-9._+-]*|[A-Za-z0-9_][A-Za-z0-9._+-]*\.py:[A-Za-z_]\w*"
 )
-#: The path in front of a factory's file; it may hold anything but the `=` that starts weights.
-_FOLDER = re.compile(r"(?P<folder>[^=]*[/\\])(?=[^/\\=]+\.py:)")
+#: The path in front of a factory's file or of an encoder file; it may hold anything but the `=`
+#: that starts weights.
+_FOLDER = re.compile(r"(?P<folder>[^=]*[/\\])(?=[^/\\=]+(\.py:|\.safetensors(@|=|$)))")
 #: A variant behind the weights; a path may hold `@`, but this is none.
 _MISPLACED = re.compile(r"random(:\d+)?@")
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -36,11 +38,12 @@ class EncoderRef:
     """An encoder as it was asked for.
 
     Attributes:
-        name: a listed name, `timm:ARCH`, `open-clip:ARCH` or `FILE.py:FACTORY` without folder.
+        name: a listed name, `timm:ARCH`, `open-clip:ARCH`, or `FILE.py:FACTORY` or
+            `FILE.safetensors` without folder.
         variants: in the order given, each once.
         weights: a path (`~` expanded), `random`, `random:SEED` or a library's tag; None if not
             given.
-        folder: where FILE.py lies, with a slash at its end (`~` expanded); it is no part of any
+        folder: where FILE lies, with a slash at its end (`~` expanded); it is no part of any
             name that is stored.
     """
 
@@ -58,6 +61,11 @@ class EncoderRef:
         """The Python file that makes it; None for any other kind of name."""
         name, _, factory = self.name.rpartition(":")
         return Path(self.folder + name) if factory and name.endswith(".py") else None
+
+    @property
+    def encoder_file(self) -> Path | None:
+        """The encoder file that holds it; None for any other kind of name."""
+        return Path(self.folder + self.name) if self.name.endswith(".safetensors") else None
 
 
 def parse_encoder(text: str) -> EncoderRef:

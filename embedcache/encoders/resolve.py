@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 from embedcache.contract import NO_WEIGHTS, RANDOM, Contract, Precision
 from embedcache.encoders.arithmetic import ArithmeticEncoder
 from embedcache.encoders.device import pick_device
-from embedcache.encoders.finding import find_at, find_weights
-from embedcache.encoders.hub import fetch_from_hub
+from embedcache.encoders.encoder_file import read_header
+from embedcache.encoders.finding import find_or_fetch
 from embedcache.encoders.named import specify
 from embedcache.encoders.network import NetworkEncoder, seeded
 from embedcache.encoders.plugin import PluginFile, read_plugin
 from embedcache.encoders.preprocessing import require_libraries
-from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, TIMM, EncoderRef, parse_encoder
+from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, EncoderRef, parse_encoder
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, Encoder, EncoderSpec
 from embedcache.encoders.text import TextEncoder, require_text
-from embedcache.encoders.weights import DriveFile, HttpsFile, HubFile, WeightFile, sha256_file
+from embedcache.encoders.weights import WeightFile, sha256_file
 from embedcache.encoders.weights_lock import require_pinned
 from embedcache.errors import (
+    EncoderFileError,
     ReferenceSyntaxError,
     VariantUnknownError,
     WeightsMismatchError,
@@ -58,6 +59,7 @@ class ResolvedEncoder:
         notes: sentences that whoever uses it should see.
         overlap: of what its weights were trained on with cohorts; none for untrained ones.
         plugin: the Python file that makes `spec`, or None.
+        tensors: digest of what `file` holds, where it is an encoder file; else empty.
     """
 
     name: str
@@ -69,6 +71,7 @@ class ResolvedEncoder:
     notes: tuple[str, ...] = ()
     overlap: tuple[Overlap, ...] = ()
     plugin: PluginFile | None = None
+    tensors: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process pool; what a Python file of the user's defines is made anew there."""
@@ -91,7 +94,17 @@ class ResolvedEncoder:
                 self.spec, self.contract, self.name, self.licence, self.citation
             )
         place = pick_device(device)
-        state = self._state(self.spec)
+        return self.build_from(self.state(), place)
+
+    def build_from(self, state: dict[str, Tensor], device: str = "cpu") -> NetworkEncoder:
+        """Put the network on a device with the tensors given, in place of its weight file's.
+
+        Raises:
+            DeviceMissingError: if there is no such device.
+            WeightsMismatchError: if the tensors are another network's.
+        """
+        assert isinstance(self.spec, EncoderSpec)  # arithmetic has none
+        place = pick_device(device)
         # Seeded, so that nothing random outside the checkpoint, if any, depends on the caller.
         with self._naming_mismatch(), seeded(0):
             module = self.spec.build(state)
@@ -114,7 +127,7 @@ class ResolvedEncoder:
         """
         text = require_text(self.name, self.spec)
         assert isinstance(self.spec, EncoderSpec)  # what has no weights has no text half
-        state = self._state(self.spec)
+        state = self.state()
         with self._naming_mismatch(), seeded(0):
             module = text.build(state)
         return TextEncoder(
@@ -133,15 +146,21 @@ class ResolvedEncoder:
             named = "its random start" if self.file is None else self.file.name
             raise replace(error, encoder=self.spec.name, file=named) from error
 
-    def _state(self, spec: EncoderSpec) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that `spec.build` takes, on the CPU; raises as `build`."""
         from embedcache.encoders.checkpoint import read_state
+        from embedcache.encoders.encoder_file import read_encoder_file
 
+        assert isinstance(self.spec, EncoderSpec)  # arithmetic has none
         weights = self.contract.weights
+        if self.file is not None and self.tensors:
+            return read_encoder_file(self.file, self.tensors)
         if self.file is not None:
-            return read_state(self.file, sha256=weights.removeprefix(FILE), wrapper=spec.wrapper)
-        if spec.untrained is None:
+            digest = weights.removeprefix(FILE)
+            return read_state(self.file, sha256=digest, wrapper=self.spec.wrapper)
+        if self.spec.untrained is None:
             raise WeightsMissingError(self.name, "no file was resolved", "resolve it again")
-        return spec.untrained(int(weights.removeprefix(RANDOM)))
+        return self.spec.untrained(int(weights.removeprefix(RANDOM)))
 
 
 def resolve(reference: str | EncoderRef) -> ResolvedEncoder:
@@ -161,8 +180,11 @@ def resolve(reference: str | EncoderRef) -> ResolvedEncoder:
         EncoderUnusableError: if a library's model asks for what is not here.
         PackageMissingError: if its preprocessing runs on a package that is not installed.
         PluginUnusableError: if the Python file named makes no encoder.
+        EncoderFileError: if the encoder file named is none, or of other code than there is now.
     """
     ref = parse_encoder(reference) if isinstance(reference, str) else reference
+    if ref.encoder_file is not None:
+        return _from_file(ref, ref.encoder_file)
     if ref.file is not None:
         plugin = read_plugin(ref.file, ref.name)
         return replace(_resolved(ref, plugin.specify()), plugin=plugin)
@@ -191,6 +213,40 @@ def _unpickled(values: dict[str, Any]) -> ResolvedEncoder:
 
 def _resolved(ref: EncoderRef, spec: EncoderSpec | ArithmeticSpec) -> ResolvedEncoder:
     return _arithmetic(ref, spec) if isinstance(spec, ArithmeticSpec) else _network(ref, spec)
+
+
+def _from_file(ref: EncoderRef, path: Path) -> ResolvedEncoder:
+    """The encoder that a file holds; a precision is all that may be asked of it besides."""
+    held = read_header(path)
+    if ref.weights is not None:
+        raise WeightsUnwantedError(path.name, ref.weights, "it holds its own: leave that out")
+    origin = parse_encoder(held.encoder)
+    spec = specify(origin)
+    if not isinstance(spec, EncoderSpec):
+        raise EncoderFileError(path.name, f"{held.encoder} has no weights", "write it again")
+    for variant in ref.variants:
+        if variant not in PRECISIONS:
+            raise VariantUnknownError(path.name, variant, tuple(PRECISIONS))
+    spec = varied(spec, origin.variants)
+    require_libraries(spec.name, spec.preprocessing)
+    now = contract_from(spec, held.contract.weights, held.contract.precision)
+    if replace(now, parent=held.contract.parent) != held.contract:
+        problem = f"{held.encoder} is run in another way by now"
+        raise EncoderFileError(path.name, problem, "convert or tune its origin again")
+    halves = ref.variants[:1]
+    return ResolvedEncoder(
+        name="@".join((held.name, *halves)),
+        contract=replace(held.contract, precision=PRECISIONS[halves[0]])
+        if halves
+        else held.contract,
+        spec=spec,
+        file=path,
+        licence=held.licence,
+        citation=held.citation,
+        notes=spec.notes,
+        overlap=spec.overlap,
+        tensors=held.tensors,
+    )
 
 
 def contract_from(
@@ -283,25 +339,8 @@ def _weights(ref: EncoderRef, spec: EncoderSpec) -> tuple[str, Path | None]:
         file = WeightFile(Path(ref.weights)).find(spec.name)
         return FILE + sha256_file(file), file
     # open_clip's WEIGHTS may be a tag, which its family has looked up by now.
-    file, published = _find(ref, spec)
+    file, published = find_or_fetch(ref, spec.sources)
     digest = sha256_file(file)
     if ref.weights is None:
         require_pinned(spec.name, file, digest, published)
     return FILE + digest, file
-
-
-def _find(ref: EncoderRef, spec: EncoderSpec) -> tuple[Path, str | None]:
-    """The weight file, and the sha256 that its publisher states, if any.
-
-    What a library defines is fetched as that library does; for a named encoder somebody has to
-    accept its licence first, which is `encoders fetch`.
-    """
-    try:
-        find = find_weights if ref.weights is None else find_at
-        file, source = find(spec.name, spec.sources)
-    except WeightsMissingError:
-        hub = [source for source in spec.sources if isinstance(source, HubFile)]
-        if not hub or not ref.name.startswith((TIMM, OPEN_CLIP)):
-            raise
-        return fetch_from_hub(spec.name, hub[0], advance=lambda _: None), hub[0].sha256
-    return file, source.sha256 if isinstance(source, HubFile | HttpsFile | DriveFile) else None

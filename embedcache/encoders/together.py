@@ -31,7 +31,7 @@ def _beside(first: Encoder, other: ResolvedEncoder) -> Encoder:
     assert isinstance(first, NetworkEncoder), "what has no network shares none"
     assert isinstance(other.spec, EncoderSpec)
     assert other.spec.pool is not None, "see `trunk`"
-    state = other._state(other.spec)  # noqa: SLF001  # the same room
+    state = other.state()
     with seeded(0):
         pool = other.spec.pool(state)
     return NetworkEncoder(

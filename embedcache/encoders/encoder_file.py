@@ -1,0 +1,203 @@
+"""An encoder file: tensors as safetensors, with the contract they keep in the file's metadata.
+
+`encoders convert` writes one from a published checkpoint, `finetune` from what it trained. The
+tensors are those that the family's `build` takes, so only the family's code ever builds a network;
+the metadata says which encoder that is, and the digest of the tensors makes sure that both belong
+together. Reading the metadata needs no torch.
+
+Metadata key `embedcache`: canonical JSON of an `EncoderFile`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedcache.contract import Contract
+from embedcache.durable import PARTIAL, publish
+from embedcache.errors import (
+    DigestDiffersError,
+    EncoderFileError,
+    FileInTheWayError,
+    PathMissingError,
+    SchemaError,
+)
+from embedcache.schema import canonical_json, from_plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIX = ".safetensors"
+KEY = "embedcache"
+VERSION = 1
+#: Most bytes of a header: a network of ten thousand tensors has one of 1.5 MB.
+_MOST_HEADER = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderFile:
+    """What the metadata of an encoder file says.
+
+    Attributes:
+        name: what the encoder is called in stores and reports.
+        encoder: the reference, without weights, whose family builds it: `usfm@cls`.
+        contract: all that decides its numbers; `weights` is that of the origin.
+        tensors: digest of the tensors; see `digest_of`.
+        licence: of the weights; empty if not known.
+        citation: how to cite it; empty if not known.
+        format_version: of this record.
+    """
+
+    name: str
+    encoder: str
+    contract: Contract
+    tensors: str
+    licence: str = ""
+    citation: str = ""
+    format_version: int = VERSION
+
+
+def write_encoder_file(
+    path: Path,
+    *,
+    name: str,
+    encoder: str,
+    contract: Contract,
+    tensors: Mapping[str, Tensor],
+    licence: str = "",
+    citation: str = "",
+) -> EncoderFile:
+    """Write an encoder file; whole or not at all.
+
+    Args:
+        path: where; `….safetensors`, and nothing may be there yet.
+        name: what the encoder is called in stores and reports.
+        encoder: the reference, without weights, whose family builds it.
+        contract: that it keeps.
+        tensors: what the family's `build` takes.
+        licence: of the weights.
+        citation: how to cite it.
+
+    Raises:
+        FileInTheWayError: if the file exists.
+        EncoderFileError: if the name has another suffix, by which nobody would know the file.
+    """
+    from safetensors.torch import save_file
+
+    require_new(path)
+    # safetensors takes no views of a shared memory, and leaves strides out.
+    apart = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+    header = EncoderFile(
+        name=name,
+        encoder=encoder,
+        contract=contract,
+        tensors=digest_of(apart),
+        licence=licence,
+        citation=citation,
+    )
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        save_file(apart, partial, metadata={KEY: canonical_json(header).decode()})
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return header
+
+
+def require_new(path: Path) -> None:
+    """Look whether an encoder file may be written; before the work, and again when it is.
+
+    Raises:
+        FileInTheWayError, EncoderFileError: as `write_encoder_file`.
+    """
+    if path.suffix != SUFFIX:
+        raise EncoderFileError(path.name, f"its name does not end in {SUFFIX}", "choose another")
+    if path.exists():
+        raise FileInTheWayError("the encoder file", path)
+
+
+def read_header(path: Path) -> EncoderFile:
+    """Read what a file says it is; no tensor is looked at.
+
+    Raises:
+        PathMissingError: if there is no such file.
+        EncoderFileError: if it is no encoder file, or one of a later version.
+    """
+    if not path.is_file():
+        raise PathMissingError("the encoder file", path)
+    text = _metadata(path).get(KEY)
+    if not isinstance(text, str):
+        mend = f"as weights of an encoder it is NAME={path.name}"
+        raise EncoderFileError(path.name, "it states no contract", mend)
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict) and content.get("format_version") != VERSION:
+            mend = "pip install --upgrade embedcache-bench"
+            raise EncoderFileError(path.name, "it is of another version", mend)
+        return from_plain(EncoderFile, content, path.name)
+    except (ValueError, SchemaError) as error:
+        raise EncoderFileError(path.name, f"its contract is damaged ({error})", _AGAIN) from error
+
+
+def read_encoder_file(path: Path, tensors: str) -> dict[str, Tensor]:
+    """Read the tensors, on the CPU, once they are those that the contract was written for.
+
+    Args:
+        path: the file.
+        tensors: their digest, as the header states it.
+
+    Raises:
+        EncoderFileError: if it is damaged.
+        DigestDiffersError: if they are other tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        # Copies: a mapped file that is changed later would change the network.
+        state = {key: tensor.clone() for key, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise EncoderFileError(path.name, f"it is damaged ({error})", _AGAIN) from error
+    found = digest_of(state)
+    if found != tensors:
+        raise DigestDiffersError(f"what {path.name} holds", tensors, found, _AGAIN)
+    return state
+
+
+_AGAIN = "write it again: embedcache encoders convert"
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Sha256 over the tensors in the order of their names, 64 hex digits.
+
+    Of each: canonical JSON of name, dtype and shape, then its bytes, little-endian, in C order.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        digest.update(canonical_json([key, str(tensor.dtype), list(tensor.shape)]))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """The text that a safetensors file carries; empty for any other file."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= min(_MOST_HEADER, path.stat().st_size):
+            return {}
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError):
+            return {}
+    found = header.get("__metadata__") if isinstance(header, dict) else None
+    return found if isinstance(found, dict) else {}
