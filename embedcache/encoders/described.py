@@ -105,7 +105,26 @@ def describe(reference: str) -> Described:
     """
     ref = parse_encoder(reference)
     plain = _specified(ref)
-    contract, notes, weights = _contract(ref, plain)
+    return _described(ref, plain, *_contract(ref, plain))
+
+
+def describe_without_weights(reference: str) -> Described:
+    """The same on every machine: as `describe` where no weights are."""
+    ref = parse_encoder(reference)
+    plain = _specified(ref)
+    if isinstance(plain, ArithmeticSpec):
+        return describe(reference)
+    elsewhere = Weights(state="missing", missing="not looked for")
+    return _described(ref, plain, _unresolved(ref, plain), plain.notes, elsewhere)
+
+
+def _described(
+    ref: EncoderRef,
+    plain: EncoderSpec | ArithmeticSpec,
+    contract: Contract,
+    notes: tuple[str, ...],
+    weights: Weights,
+) -> Described:
     network = plain if isinstance(plain, EncoderSpec) else None
     known = contract.weights != NOT_YET
     return Described(
@@ -140,15 +159,18 @@ def _contract(
     except WeightsMissingError:
         if isinstance(spec, ArithmeticSpec):
             raise
-        halves = [PRECISIONS[name] for name in ref.variants if name in PRECISIONS]
-        contract = contract_from(varied(spec, ref.variants), _published(spec), *halves[:1])
-        return contract, spec.notes, here
+        return _unresolved(ref, spec), spec.notes, here
     if ref.weights is not None and resolved.file is not None:
         size = resolved.file.stat().st_size
         here = Weights(state="here", file=resolved.file.name, size=size)
     elif resolved.contract.random_weights:
         here = Weights(state="unneeded")
     return resolved.contract, resolved.notes, here
+
+
+def _unresolved(ref: EncoderRef, spec: EncoderSpec) -> Contract:
+    halves = [PRECISIONS[name] for name in ref.variants if name in PRECISIONS]
+    return contract_from(varied(spec, ref.variants), _published(spec), *halves[:1])
 
 
 def _published(spec: EncoderSpec) -> str:
