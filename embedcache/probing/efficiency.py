@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from embedcache.errors import NotConvergedError
 from embedcache.executor import run_units
 from embedcache.probing.estimators.scikit_learn import refit
-from embedcache.probing.judged import Judged
 from embedcache.probing.prepare import Prepared
 from embedcache.probing.probe import prepare_beside, settle, worthwhile_workers
 from embedcache.probing.units import decided_by, made_by
 from embedcache.progress import Progress, Silent
+from embedcache.protocol.judged import Judged
 from embedcache.protocol.protocol import Protocol
 from embedcache.protocol.subsets import draw_patients, patient_counts
 from embedcache.results.efficiency_file import FewPredictions, efficiency_folder, write_few

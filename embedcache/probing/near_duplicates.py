@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.durable import write_file
-from embedcache.probing.judged import Judged
 from embedcache.protocol.clusters import digest_keys
+from embedcache.protocol.judged import Judged
 from embedcache.store.reader import FeatureStore
 
 #: `Contract.architecture` of the thumbnails.

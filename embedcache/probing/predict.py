@@ -26,12 +26,13 @@ from embedcache.errors import (
     UnknownNameError,
 )
 from embedcache.probing.estimators.estimator import Fitted
-from embedcache.probing.judged import Rows, leave_out_failed, left_out_of, readable_rows
+from embedcache.probing.stored_rows import readable_rows
 from embedcache.probing.units import REFIT
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.audit import LEAKS, external_leaks
 from embedcache.protocol.clusters import Links, cluster_images, digest_keys, number_clusters
 from embedcache.protocol.folds import Folds
+from embedcache.protocol.judged import Rows, leave_out_failed, left_out_of
 from embedcache.protocol.protocol import Protocol
 from embedcache.results.folds_file import read_folds
 from embedcache.results.layout import ResultsFolder, folder_name, open_results, read_record
@@ -172,7 +173,7 @@ def _leave_out(
     settled[list(failed)] = True
     missing = int((~settled[np.unique(rows.row)]).sum())
     if missing:
-        raise IncompleteFeaturesError(about.encoder, missing, (rows.cohort.name,))
+        raise IncompleteFeaturesError(about.encoder, missing, (rows.about.name,))
     leave_out_failed(rows, {about.encoder: failed})
     patient = _train_patients(store, folds, protocol)
     trained = np.ones(len(folds.label), np.bool_)
@@ -222,7 +223,7 @@ def _table(
     return PredictionTable(
         encoder=about.encoder,
         arm=about.estimator,
-        cohort=rows.cohort.name,
+        cohort=rows.about.name,
         classes=about.classes,
         image=tuple(digest.tobytes().hex() for digest in image),
         cluster=number_clusters(image, cluster[order]),

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from embedcache.errors import NothingToCompareError
 from embedcache.executor import run_units
 from embedcache.probing.cohort_classifier import tell_apart
-from embedcache.probing.judged import readable_rows
 from embedcache.probing.prepare import references
 from embedcache.probing.principal_axes import principal_map
 from embedcache.probing.probe import worthwhile_workers
 from embedcache.probing.similarity import linear_cka
+from embedcache.probing.stored_rows import readable_rows
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.clusters import digest_keys
 from embedcache.provenance import provenance

@@ -18,8 +18,8 @@ from embedcache import registry
 from embedcache.durable import write_file
 from embedcache.errors import NotConvergedError
 from embedcache.probing.estimators.estimator import Estimator, Fitted
-from embedcache.probing.judged import Judged
 from embedcache.probing.prepare import Prepared
+from embedcache.protocol.judged import Judged
 from embedcache.protocol.protocol import Protocol
 from embedcache.results.layout import ResultsFolder
 from embedcache.results.predictions import Predictions
@@ -117,7 +117,7 @@ def decided_by(store: FeatureStore, prepared: Prepared, encoder: str) -> dict[st
         "protocol": prepared.record.protocol,
         "classes": prepared.record.classes,
         "folds": prepared.record.folds_sha256,
-        "cohorts": {judged.name: judged.record.sha256 for judged in cohorts},
+        "cohorts": {judged.name: judged.sha256 for judged in cohorts},
         "feature_id": feature_id,
         "vectors": {judged.name: _sha256(store, feature_id, judged.row) for judged in cohorts},
     }

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from embedcache.durable import clear_partial
 from embedcache.errors import NotExtractedError, OtherUnitsError
-from embedcache.probing.judged import Judged
 from embedcache.probing.prepare import Prepared
 from embedcache.probing.probe import ABANDONED, judged_notes, prepare_beside, settle
 from embedcache.probing.prompts import Prompts, check_prompts, default_prompts
 from embedcache.probing.units import REFIT, decided_by, made_by
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.classes import merge_classes
+from embedcache.protocol.judged import Judged
 from embedcache.protocol.protocol import Protocol
 from embedcache.results.layout import ResultsFolder, folder_name
 from embedcache.results.predictions import Predictions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedcache.contract import Contract
+from embedcache.protocol.judged import Judged
 from embedcache.protocol.protocol import Protocol
 from embedcache.provenance import Overlap, Provenance
 
@@ -45,6 +46,25 @@ class CohortRecord:
     strata: tuple[str, ...]
     left_out: dict[str, int]
     sha256: str = ""
+
+
+def cohort_record(judged: Judged) -> CohortRecord:
+    """Tell of a cohort's judged images."""
+    about = judged.about
+    return CohortRecord(
+        name=about.name,
+        reader=about.reader,
+        citation=about.citation,
+        licence=about.licence,
+        synthetic=about.synthetic,
+        rows=about.rows,
+        images=len(judged.image),
+        patients=judged.patients,
+        clusters=int(judged.cluster.max()) + 1,
+        strata=tuple(sorted(judged.strata)),
+        left_out=judged.left_out,
+        sha256=judged.sha256,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedcache.probing.judged import judge, readable_rows
 from embedcache.probing.near_duplicates import NEAR, find_near_duplicates, signature
 from embedcache.probing.prepare import prepare
 from embedcache.probing.probe import probe
+from embedcache.probing.stored_rows import readable_rows
+from embedcache.protocol.judged import judge
 from embedcache.protocol.links import read_links
 from embedcache.protocol.protocol import Protocol, Tuning
 from embedcache.store.reader import open_store

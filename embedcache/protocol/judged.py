@@ -1,4 +1,8 @@
-"""Which rows of a stored cohort are judged, and why the others are not."""
+"""Which rows of a cohort are judged, and why the others are not: the same for every arm.
+
+Probes read cohorts from a store, fine-tuning reads them from their files; both bring them here as
+`Rows`, so that an image, a class or a patient is in both arms or in none.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,6 @@ from numpy.typing import NDArray
 from embedcache.errors import NothingToJudgeError
 from embedcache.protocol.classes import merge_classes
 from embedcache.protocol.clusters import Links, cluster_images, digest_keys, number_clusters
-from embedcache.results.record import CohortRecord
-from embedcache.store.stored_cohort import StoredCohort
 
 TWO_LABELS = "two labels"
 LISTED_TWICE = "listed twice"
@@ -23,22 +25,47 @@ NO_LABEL = "no label"
 CLASS_NOT_JUDGED = "class not judged"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class About:
+    """What a cohort is, beside its images.
+
+    Attributes:
+        name: of the cohort.
+        reader: kind of its reader.
+        citation: how to cite it.
+        licence: its licence.
+        synthetic: whether its pictures were drawn.
+        rows: of its own table, unreadable ones included.
+        key_id: whose pseudonyms its patients carry.
+        unreadable: rows that have no image, by reason.
+    """
+
+    name: str
+    reader: str
+    citation: str
+    licence: str
+    synthetic: bool
+    rows: int
+    key_id: str
+    unreadable: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """The readable rows of a cohort, and which of them are judged so far.
 
     Attributes:
-        cohort: whose.
+        about: whose.
         classes: its class list after the protocol's merges.
-        row: rows of the image table, (m,) int64.
+        row: where each image is kept, a row of the store's image table for one, (m,) int64.
         image: their digests, (m, 32) uint8.
         label: index into `classes`, (m,) int16.
-        patient: key id and pseudonym in hex: equal only for one person, (m,) str.
+        patient: equal only for one person, in other cohorts too, (m,) str.
         strata: text value by name, (m,) str.
         reason: why a row is not judged, empty where it is, (m,) object.
     """
 
-    cohort: StoredCohort
+    about: About
     classes: tuple[str, ...]
     row: NDArray[np.int64]
     image: NDArray[np.uint8]
@@ -62,46 +89,68 @@ class Judged:
     """The judged images of a cohort, in order of their digests.
 
     Attributes:
-        name: of the cohort.
-        row: row of the image table, (n,) int64.
+        about: the cohort.
+        row: where each image is kept, (n,) int64.
         image: distinct digests, ascending, (n, 32) uint8.
         label: index into the protocol's class list, (n,) int16.
         cluster: patient cluster within the cohort, numbered by smallest digest, (n,) int64.
         strata: text value by name, (n,) str.
-        record: the cohort as protocol.json tells of it.
+        patients: distinct patients of these images.
+        left_out: rows not judged, by reason.
     """
 
-    name: str
+    about: About
     row: NDArray[np.int64]
     image: NDArray[np.uint8]
     label: NDArray[np.int16]
     cluster: NDArray[np.int64]
     strata: dict[str, NDArray[np.str_]]
-    record: CohortRecord
+    patients: int
+    left_out: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        """Name of the cohort."""
+        return self.about.name
+
+    @property
+    def sha256(self) -> str:
+        """Of the images' digests, labels and clusters, 64 hex digits."""
+        return _sha256([self.image, self.label, self.cluster])
 
 
-def readable_rows(
-    cohort: StoredCohort, digest: NDArray[np.uint8], merges: Mapping[str, Sequence[str]]
+def listed(
+    about: About,
+    classes: Sequence[str],
+    merges: Mapping[str, Sequence[str]],
+    *,
+    row: NDArray[np.int64],
+    image: NDArray[np.uint8],
+    label: NDArray[np.int16],
+    patient: Sequence[str],
+    strata: Mapping[str, NDArray[np.str_]],
 ) -> Rows:
-    """Take the rows of a cohort whose image the store knows.
+    """Bring the readable rows of a cohort, all of them judged so far; arguments as in `Rows`.
 
     Args:
-        cohort: as stored.
-        digest: of the image table, (n, 32) uint8.
+        about: the cohort.
+        classes: its own class list.
         merges: old classes by new one.
+        row: where each image is kept, (m,) int64.
+        image: digests, (m, 32) uint8.
+        label: index into `classes`, -1 where there is none, (m,) int16.
+        patient: equal only for one person, m of them.
+        strata: text value by name, (m,) str.
     """
-    classes, place = merge_classes(cohort.classes, merges)
-    known = np.flatnonzero(cohort.row >= 0)
-    row = cohort.row[known]
-    patient = [f"{cohort.key_id} {p.tobytes().hex()}" for p in cohort.patient[known]]
+    merged, place = merge_classes(tuple(classes), merges)
     return Rows(
-        cohort=cohort,
-        classes=classes,
+        about=about,
+        classes=merged,
         row=row,
-        image=digest[row],
-        label=_merged(cohort.label[known], place),
+        image=image,
+        label=_merged(label, place),
         patient=np.array(patient, np.str_),
-        strata={name: values[known] for name, values in cohort.strata.items()},
+        strata=dict(strata),
         reason=np.full(len(row), "", dtype=object),
     )
 
@@ -166,28 +215,15 @@ def judge(rows: Rows, label_of: NDArray[np.int16], links: Links) -> Judged:
     order = np.argsort(digest_keys(rows.image), kind="stable")
     order = order[rows.judged[order]]
     image = rows.image[order]
-    label, number = label_of[rows.label[order]], number_clusters(image, cluster[order])
     return Judged(
-        name=rows.cohort.name,
+        about=rows.about,
         row=rows.row[order],
         image=image,
-        label=label,
-        cluster=number,
+        label=label_of[rows.label[order]],
+        cluster=number_clusters(image, cluster[order]),
         strata={name: values[order] for name, values in rows.strata.items()},
-        record=CohortRecord(
-            name=rows.cohort.name,
-            reader=rows.cohort.reader,
-            citation=rows.cohort.citation,
-            licence=rows.cohort.licence,
-            synthetic=rows.cohort.synthetic,
-            rows=len(rows.cohort),
-            images=len(order),
-            patients=len(np.unique(rows.patient[order])),
-            clusters=int(number.max()) + 1,
-            strata=tuple(sorted(rows.strata)),
-            left_out=left_out_of(rows),
-            sha256=_sha256([image, label, number]),
-        ),
+        patients=len(np.unique(rows.patient[order])),
+        left_out=left_out_of(rows),
     )
 
 
@@ -198,13 +234,13 @@ def check_any_left(rows: Rows) -> None:
         NothingToJudgeError: if not; it says what became of them.
     """
     if not rows.judged.any():
-        raise NothingToJudgeError(cohort=rows.cohort.name, left_out=left_out_of(rows))
+        raise NothingToJudgeError(cohort=rows.about.name, left_out=left_out_of(rows))
 
 
 def left_out_of(rows: Rows) -> dict[str, int]:
     """Count the rows of a cohort that are not judged, by reason, unreadable ones included."""
     count = Counter(str(reason) for reason in rows.reason[~rows.judged])
-    for reason, number in rows.cohort.unreadable.items():
+    for reason, number in rows.about.unreadable.items():
         count[f"unreadable: {reason}"] += number
     return dict(sorted(count.items()))
 
