@@ -132,3 +132,52 @@ def test_the_hub_is_asked_once_and_its_refusals_are_told_apart(hub: str, tmp_pat
         "timm:x has no weights to run with: timm/y on the Hugging Face hub: the hub cannot be "
         "reached, and its cache here does not hold it; give a file"
     )
+
+
+FETCHES = """
+import json, sys
+from pathlib import Path
+from embedcache.contract import Preprocessing
+from embedcache.encoders.fetch import _fetch_one
+from embedcache.encoders.offers import offer_of
+from embedcache.encoders.spec import EncoderSpec
+from embedcache.encoders.weights import HubFile
+from embedcache.encoders.weights_lock import read_lock
+from embedcache.progress import Silent
+def fetched(**stated):
+    source = HubFile(repository="timm/x", names=("pytorch_model.bin",), revision="0" * 40, **stated)
+    spec = EncoderSpec(name="x", dim=3, architecture="none", pooling="none", build=None,
+        preprocessing=Preprocessing(height=8, width=8, mean=(0.5,), std=(0.5,)), sources=(source,))
+    offer = offer_of(spec, source)
+    row = _fetch_one([offer], Silent())
+    return [offer.size, offer.published, row.state, row.sha256, row.problem]
+refused = fetched(sha256="0" * 64)
+kept = [path.name for path in Path(sys.argv[1]).rglob("pytorch_model.bin")]
+print(json.dumps([refused, kept, fetched(), read_lock().weights["x"].file]))
+"""
+
+
+def test_what_the_hub_states_of_a_file_is_asked_first_and_must_hold(
+    hub: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FETCHES, str(tmp_path)],
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_ENDPOINT": hub,
+            "NO_PROXY": "127.0.0.1",
+            "EMBEDCACHE_WEIGHTS": str(tmp_path / "weights"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    refused, kept, fetched, inside = json.loads(done.stdout)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert refused[:4] == [len(CONTENT), True, "failed", ""]
+    assert f"its sha256 is {digest}, not {'0' * 64}; run embedcache encoders fetch x" in refused[4]
+    assert kept == []  # else the hub's cache would hand it out again
+    assert fetched == [len(CONTENT), True, "fetched", digest, ""]
+    assert inside == ""  # it stays in the hub's cache
