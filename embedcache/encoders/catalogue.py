@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embedcache import registry
+from embedcache.encoders.finding import find_weights
 from embedcache.encoders.named import OURS, registered
 from embedcache.encoders.spec import ArithmeticSpec, EncoderSpec
 from embedcache.encoders.weights import WeightSource
@@ -107,18 +108,18 @@ def weights_here(spec: EncoderSpec | ArithmeticSpec) -> Weights:
     """Look for an encoder's weights on this machine alone."""
     if isinstance(spec, ArithmeticSpec):
         return Weights(state="unneeded")
-    refusals = []
-    for source in spec.sources:
-        try:
-            file = source.find(spec.name)
-        except WeightsMissingError as refusal:
-            refusals.append(refusal)
-        else:
-            return Weights(state="here", file=file.name, size=file.stat().st_size)
-    if not refusals:
+    try:
+        file, _ = find_weights(spec.name, spec.sources)
+    except WeightsMissingError as refusal:
+        return _missing(spec, refusal)
+    return Weights(state="here", file=file.name, size=file.stat().st_size)
+
+
+def _missing(spec: EncoderSpec, first: WeightsMissingError) -> Weights:
+    if not spec.sources:
         mend = f"give a file: {spec.name}=PATH"
         return Weights(state="missing", how="file", missing="nobody publishes them", mend=mend)
-    source, first = spec.sources[0], refusals[0]
+    source = spec.sources[0]
     return Weights(
         state="missing",
         how="fetch" if hasattr(source, "address") else "install",
