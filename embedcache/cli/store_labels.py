@@ -69,8 +69,8 @@ def _is_table(given: str) -> bool:
 def _of_cohort(given: str, progress: Progress) -> tuple[str, dict[str, str], tuple[str, ...]]:
     """Name, label by digest and class list of a cohort, from its images."""
     from embedcache.cohorts.reference import read_cohort
+    from embedcache.cohorts.survey import survey
     from embedcache.executor import cores
-    from embedcache.extraction.survey import survey
     from embedcache.store.labels import labels_by_digest
 
     found = survey(read_cohort(given), cores(), progress)

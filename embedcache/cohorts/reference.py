@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from embedcache.cohorts.classes import choose_classes, leave_out, merge_classes
 from embedcache.cohorts.cohort import TOKEN, Cohort
 from embedcache.cohorts.cohort_file import CohortFile, check_heeded, read_cohort_file
 from embedcache.cohorts.reader import Reader
-from embedcache.errors import ReferenceSyntaxError, UnknownNameError
+from embedcache.errors import CohortTwiceError, ReferenceSyntaxError, UnknownNameError
 
 _GRAMMAR = "[NAME=]KIND:PLACE or [NAME=]FILE.toml"
 
@@ -76,6 +77,21 @@ def read_cohort(reference: str) -> Cohort:
     path = Path(asked.place).expanduser()
     file = read_cohort_file(path)
     return read_described(file, name=asked.name, folder=path.parent, where=path.name)
+
+
+def read_all(cohorts: Sequence[Cohort | str]) -> list[Cohort]:
+    """Read cohorts.
+
+    Raises:
+        CohortTwiceError: if two have one name.
+        BadInputError: whatever else their readers find wrong.
+    """
+    read = [read_cohort(cohort) if isinstance(cohort, str) else cohort for cohort in cohorts]
+    names = [cohort.name for cohort in read]
+    for name in names:
+        if names.count(name) > 1:
+            raise CohortTwiceError(name)
+    return read
 
 
 def read_described(file: CohortFile, *, name: str, folder: Path, where: str) -> Cohort:

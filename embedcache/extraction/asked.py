@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedcache.cohorts.cohort import Cohort
-from embedcache.cohorts.reference import read_cohort
+from embedcache.cohorts.survey import Survey
 from embedcache.encoders.paper import NOTE, expand_paper, names_paper
 from embedcache.encoders.resolve import ResolvedEncoder, resolve
-from embedcache.errors import CohortTwiceError
 from embedcache.executor import cores
 from embedcache.extraction.memory import free_memory
-from embedcache.extraction.survey import Survey
 from embedcache.progress import Progress
 
 #: Bytes a pixel while a picture is decoded: the file's own, RGB as PIL pads it, and its channels.
@@ -59,21 +56,6 @@ def resolve_all(
 
 def _resolved(reference: str) -> tuple[ResolvedEncoder, ...]:
     return tuple(resolve(name) for name in expand_paper([reference]))
-
-
-def read_all(cohorts: Sequence[Cohort | str]) -> list[Cohort]:
-    """Read cohorts.
-
-    Raises:
-        CohortTwiceError: if two have one name.
-        BadInputError: whatever else their readers find wrong.
-    """
-    read = [read_cohort(cohort) if isinstance(cohort, str) else cohort for cohort in cohorts]
-    names = [cohort.name for cohort in read]
-    for name in names:
-        if names.count(name) > 1:
-            raise CohortTwiceError(name)
-    return read
 
 
 def settings_for(

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.cohorts.cohort import Cohort
+from embedcache.cohorts.reference import read_all
+from embedcache.cohorts.survey import Survey, survey
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.executor import cores
-from embedcache.extraction.asked import read_all, resolve_all, settings_for
+from embedcache.extraction.asked import resolve_all, settings_for
 from embedcache.extraction.encode import encode_missing
 from embedcache.extraction.outcome import Extraction, failures_of, two_labels_of
 from embedcache.extraction.pictures import Wanted
-from embedcache.extraction.survey import Survey, survey
 from embedcache.progress import Progress, Silent
 from embedcache.store.pseudonyms import OwnerKey, owner_key
 from embedcache.store.stored_cohort import StoredCohort

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.extraction.survey import Survey
+from embedcache.cohorts.survey import Survey
 from embedcache.images.source import ImageFile
 from embedcache.store.feature_set import Throughput
 

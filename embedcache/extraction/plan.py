@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.cohorts.cohort import Cohort
+from embedcache.cohorts.reference import read_all
+from embedcache.cohorts.survey import Survey, survey
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.executor import cores
-from embedcache.extraction.asked import Settings, read_all, resolve_all, settings_for
+from embedcache.extraction.asked import Settings, resolve_all, settings_for
 from embedcache.extraction.batch import BATCH
 from embedcache.extraction.clock import Clock
 from embedcache.extraction.encode import fitted
@@ -23,7 +25,6 @@ from embedcache.extraction.passes import Pass, device_of, passes
 from embedcache.extraction.pictures import Wanted
 from embedcache.extraction.scratch import Scratch
 from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
-from embedcache.extraction.survey import Survey, survey
 from embedcache.progress import Progress, Silent
 from embedcache.store.reader import FeatureStore, open_store
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from embedcache.cohorts.cohort import Cohort
 from embedcache.cohorts.reference import read_cohort
+from embedcache.cohorts.survey import Survey, survey
 from embedcache.contract import TOLERANCE, Contract
 from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.encoders.spec import Encoder
 from embedcache.errors import FeatureNotStoredError, ImageUnreadableError
 from embedcache.executor import cores
-from embedcache.extraction.survey import Survey, survey
 from embedcache.images.decode import decode
 from embedcache.images.source import Source
 from embedcache.progress import Progress, Silent, Stage

@@ -1,0 +1,1 @@
+"""Fine-tuning: encoders trained on a cohort, over the folds of every other arm."""
