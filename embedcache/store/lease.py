@@ -168,6 +168,7 @@ class FeatureLease:
                     raise RowsDifferError(self.name, tuple(rows[part].tolist()))
                 if chunk.done[: self._length(number)].all():
                     self._write_chunk(number)
+                    del self._pending[number]  # whoever wants it again reads it
             self._wait()
             if len(self._pending) * self._vectors.chunk_size > MOST_PENDING:
                 self.flush()
