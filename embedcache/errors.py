@@ -1779,3 +1779,93 @@ class EncoderFileError(BadInputError):
 
     def __str__(self) -> str:
         return f"{self.file} cannot be used as an encoder: {self.problem}; {self.mend}"
+
+
+@dataclass(eq=False)
+class SettingError(BadInputError):
+    """A setting of a training lies outside what it may be."""
+
+    setting: str
+    value: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return f"{self.setting} is {self.value} and must be {self.wanted}; change it and run again"
+
+
+@dataclass(eq=False)
+class TrainingClassAbsentError(BadInputError):
+    """The pictures that a network would be tuned on hold none of a class."""
+
+    class_: str
+    classes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"class {self.class_!r} (of {listed(self.classes)}) has no image among those to tune "
+            "on, so its probability cannot be learnt; take fewer classes (classes in the "
+            "protocol), fewer folds, or more patients of this one"
+        )
+
+
+@dataclass(eq=False)
+class NothingToValidateError(BadInputError):
+    """A training has no pictures to stop by."""
+
+    encoder: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} would be tuned without one image to say when to stop; take more "
+            "patients, so that some can be set aside inside each fold"
+        )
+
+
+@dataclass(eq=False)
+class TrainingDivergedError(FailedWorkError):
+    """A training gave a loss or a gradient that is no number."""
+
+    encoder: str
+    rate: float
+    epoch: int
+    step: int
+    loss: float
+    gradient: float
+    images: tuple[str, ...]
+    kept: int
+
+    def __str__(self) -> str:
+        kept = f"the checkpoint of epoch {self.kept} is kept" if self.kept else "nothing was kept"
+        return (
+            f"tuning {self.encoder} at rate {self.rate:g} ended in epoch {self.epoch}, step "
+            f"{self.step}: loss {self.loss:g}, gradient {self.gradient:g} on images "
+            f"{listed(self.images, 4)}, and {kept}; look at these images, or take a lower rate or "
+            "fp32"
+        )
+
+
+@dataclass(eq=False)
+class CheckpointDiffersError(BadInputError):
+    """A folder holds the checkpoint of another training."""
+
+    folder: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder} holds a checkpoint of other images, settings or weights than asked "
+            "for; name another folder, or delete this one"
+        )
+
+
+@dataclass(eq=False)
+class CheckpointDamagedError(FailedWorkError):
+    """A checkpoint cannot be read."""
+
+    file: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"the checkpoint {self.file} cannot be read ({self.problem}); delete it, and the "
+            "training begins again"
+        )
