@@ -29,6 +29,7 @@ from embedcache.store.locks import hold, lock_folder, table_lock
 from embedcache.store.manifest import manifest_document, read_manifest
 from embedcache.store.objects import (
     Proofs,
+    clear_begun,
     proof_on_disk,
     read_object,
     reason_of,
@@ -116,7 +117,8 @@ class IncomingFolder:
             self._apply(change)
 
     def _appear(self, change: Change) -> None:
-        """A new store is renamed into place whole."""
+        """A new store is renamed into place whole, without what a killed command had begun."""
+        clear_begun(self._stage, "")
         for key in set(Folder(self._stage).keys() or ()) - set(change.moved):
             remove_object(self._stage, key)  # of another store, which never arrived whole
         write_object(self._stage, _ROOT, change.document.encode())

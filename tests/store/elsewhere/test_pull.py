@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from embedcache.errors import (
     NotAStoreError,
     ObjectTooLargeError,
     PathMissingError,
+    StoreAccessError,
     StoreChangedError,
     TransferFailedError,
 )
@@ -23,6 +26,7 @@ from embedcache.store.places import root_at
 from embedcache.store.reader import open_store
 from embedcache.store.sync import pull, push
 from embedcache.store.verify import verify
+from embedcache.testing.failing_disk import FailingDisk
 
 ROOT = "manifest/zarr.json"
 
@@ -80,6 +84,25 @@ def test_a_flood_is_refused_before_a_byte_of_it_is_kept(served, liar, chunk, tmp
     liar.keys, liar.how = (chunk, ROOT), "floods"
     with pytest.raises(ObjectTooLargeError):
         pull(liar.url, tmp_path / "b.zarr")
+
+
+def test_a_disk_that_fills_for_good_at_any_write_is_mended_by_a_rerun(
+    make, tmp_path, memory
+) -> None:
+    """Also what it was writing right then, and could not delete any more, is gone."""
+    origin = make(images=3).build(tmp_path / "a.zarr")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        for call in (*range(3, 200, 23), 34, 35):
+            here = Path(folder) / f"{call}.zarr"
+            with (
+                FailingDisk(call, lasting=True, error=errno.ENOSPC) as disk,
+                pytest.raises(StoreAccessError),
+            ):
+                pull(str(origin), here)
+            assert disk.failed
+            assert not here.exists()
+            pull(str(origin), here)
+            assert files(here) == files(origin)
 
 
 def test_a_store_that_changes_while_it_is_pulled_is_said_so(
