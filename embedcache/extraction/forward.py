@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcache.encoders.memory import is_out_of_memory
 from embedcache.encoders.network import NetworkEncoder, encode_together
 from embedcache.encoders.spec import Encoder
 from embedcache.errors import DeviceTooSmallError
 from embedcache.extraction.compilation import Compilation, compile_network
-
-#: What torch's allocators say besides raising OutOfMemoryError.
-_PHRASES = ("can't allocate memory", "out of memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +104,3 @@ class Forward:
             import torch
 
             torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
-    ):
-        return True
-    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _PHRASES)

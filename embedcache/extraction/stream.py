@@ -65,9 +65,10 @@ class Track:
     def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32], most: int) -> None:
         """Put the vectors of rows away; one that is not finite is a failure."""
         finite = np.isfinite(vectors).all(axis=1)
-        self.keeper.put(rows[finite], vectors[finite])
         if most < self.keeper.batch:
+            # Before the vectors are: a kill between the two must not leave such rows unnamed.
             self.keeper.note_halved(rows[finite], most)
+        self.keeper.put(rows[finite], vectors[finite])
         self.encoded += int(finite.sum())
         self._advance(int(finite.sum()))
         for row in rows[~finite].tolist():

@@ -55,12 +55,19 @@ def moved_cohort(cohort: StoredCohort, there: NDArray[np.int64]) -> StoredCohort
 
 
 def moved_run(run: Run, there: NDArray[np.int64]) -> Run:
-    """The same run; what it could not encode and the other table lacks is left out."""
-    failed = {
-        reason: tuple(sorted(int(there[row]) for row in rows if there[row] >= 0))
-        for reason, rows in run.failed.items()
+    """The same run; rows that the other table lacks are left out."""
+    halved = None if run.halved is None else _moved_rows(run.halved, there)
+    return replace(run, failed=_moved_rows(run.failed, there), halved=halved or None)
+
+
+def _moved_rows(
+    rows: dict[str, tuple[int, ...]], there: NDArray[np.int64]
+) -> dict[str, tuple[int, ...]]:
+    moved = {
+        key: tuple(sorted(int(there[row]) for row in found if there[row] >= 0))
+        for key, found in rows.items()
     }
-    return replace(run, failed={reason: rows for reason, rows in failed.items() if rows})
+    return {key: found for key, found in moved.items() if found}
 
 
 def lease_like(writer: StoreWriter, one: FeatureSet | FeatureAttributes) -> FeatureLease:

@@ -204,7 +204,8 @@ def read_with_done(
         raise DamagedStoreError(vectors.path, problem)
     runs = read_runs(root, feature_id, proofs)
     for run in runs:
-        if any(not 0 <= row < images for rows in run.failed.values() for row in rows):
+        named = (*run.failed.values(), *(run.halved or {}).values())
+        if any(not 0 <= row < images for rows in named for row in rows):
             raise DamagedStoreError(f"{runs_node(feature_id)}/{run.id}", "rows out of range")
     one = FeatureSet(
         id=feature_id,
