@@ -2,7 +2,7 @@
 
 A published checkpoint may hold decoders, heads or averages that the feature does not rest on.
 Which tensors it does rest on is found by trying: a group of names (all that share their first
-part) is left out if changing it leaves the built network as it was. The result must then give the
+part) is left out if the family builds the same network without it. What is kept must then give the
 same vector, bit for bit, or everything is kept.
 """
 
@@ -22,6 +22,10 @@ from embedcache.errors import EncoderUnusableError, WeightsMismatchError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+#: How families say that they want what is not there.
+_NEEDED = (WeightsMismatchError, LookupError, ValueError, RuntimeError)
 
 
 def convert(reference: str, out: Path) -> EncoderFile:
@@ -64,14 +68,15 @@ def used(
     groups: dict[str, list[str]] = {}
     for key in state:
         groups.setdefault(key.partition(".")[0], []).append(key)
-    left_out = {
-        key
-        for keys in groups.values()
-        if _same(whole, _built(spec, {**state, **{key: _changed(state[key]) for key in keys}}))
-        for key in keys
-    }
-    kept = {key: tensor for key, tensor in state.items() if key not in left_out}
-    return kept if left_out and _suffices(resolved, state, kept) else state
+    kept = dict(state)
+    for keys in groups.values():
+        less = {key: tensor for key, tensor in kept.items() if key not in keys}
+        try:
+            unused = _same(whole, _built(spec, less))
+        except _NEEDED:
+            continue
+        kept = less if unused else kept
+    return kept if len(kept) < len(state) and _suffices(resolved, state, kept) else state
 
 
 def _suffices(resolved: ResolvedEncoder, state: dict[str, Tensor], kept: dict[str, Tensor]) -> bool:
@@ -79,11 +84,7 @@ def _suffices(resolved: ResolvedEncoder, state: dict[str, Tensor], kept: dict[st
 
     drawn = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
     picture = Image.fromarray(drawn)
-    try:
-        less = resolved.build_from(kept)
-    except (WeightsMismatchError, KeyError):  # the family wants to see what it does not use
-        return False
-    whole = resolved.build_from(state)
+    whole, less = resolved.build_from(state), resolved.build_from(kept)
     batch = whole.prepare(picture)[None]
     return np.array_equal(whole.encode(batch), less.encode(batch))
 
@@ -99,10 +100,4 @@ def _built(spec: EncoderSpec, state: dict[str, Tensor]) -> list[Tensor]:
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:
     import torch
 
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def _changed(tensor: Tensor) -> Tensor:
-    import torch
-
-    return ~tensor if tensor.dtype == torch.bool else tensor + 1
+    return len(one) == len(other) and all(map(torch.equal, one, other))
