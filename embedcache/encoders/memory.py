@@ -1,4 +1,4 @@
-"""Let freed memory stay with this process, so that each batch does not fetch it anew.
+"""Memory of this process: whether it ended, and that what is freed stays for the next batch.
 
 A network's activations are tens of megabytes each. glibc gives blocks of that size back to the
 system at once, and the next layer faults every page in again: over half of the processor time of
@@ -15,6 +15,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 #: The largest block that is kept; glibc takes an int.
 _KEPT = 1 << 30
 
+#: What torch's allocators say besides raising OutOfMemoryError.
+_PHRASES = ("can't allocate memory", "out of memory")
+
 
 def keep_freed_memory() -> bool:
     """Ask the C library to keep what is freed; returns whether it can (glibc only)."""
@@ -24,3 +27,13 @@ def keep_freed_memory() -> bool:
     if mallopt is None:  # another C library, musl for one
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no memory left."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    ):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _PHRASES)

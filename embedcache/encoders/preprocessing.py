@@ -121,20 +121,34 @@ def normalise(batch: Tensor, how: Preprocessing) -> Tensor:
     Returns:
         (b, channels, height, width) float32.
     """
-    import torch
+    return standardise(*unit(batch, how), how)
 
+
+def unit(batch: Tensor, how: Preprocessing) -> tuple[Tensor, Tensor | None]:
+    """The first half of `normalise`: planes as values from 0 to 1, where they may be augmented.
+
+    Returns:
+        (b, channels, height, width) float32, one channel of a narrow batch; and where padding
+        comes after normalising what is picture, (b, 1, height, width) bool, else None.
+    """
     inside = None
     if how.pad == "after":
         batch, inside = batch[:, :-1], batch[:, -1:] > 0
-    scaled = _values(batch, how).div_(255)
+    return _values(batch, how).div_(255), inside
+
+
+def standardise(scaled: Tensor, inside: Tensor | None, how: Preprocessing) -> Tensor:
+    """The second half of `normalise`, on what `unit` gives."""
+    import torch
+
     if how.standardise == "picture":
         # Before the sums: a third of the terms would round to other bits.
         scaled = scaled.repeat(1, 3, 1, 1) if _is_narrow(scaled, how) else scaled
         std, mean = torch.std_mean(scaled, dim=(1, 2, 3), correction=0, keepdim=True)
         std = std.masked_fill_(std < _FLAT, torch.nan)
     else:
-        mean = torch.tensor(how.mean, dtype=torch.float32, device=batch.device)[:, None, None]
-        std = torch.tensor(how.std, dtype=torch.float32, device=batch.device)[:, None, None]
+        mean = torch.tensor(how.mean, dtype=torch.float32, device=scaled.device)[:, None, None]
+        std = torch.tensor(how.std, dtype=torch.float32, device=scaled.device)[:, None, None]
     # Out of place: here a narrow batch gets its three channels, to the bits that repeating gives.
     normal = (scaled - mean).div_(std)
     return normal if inside is None else normal.mul_(inside)
