@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from embedcache import registry
 from embedcache.contract import Contract, Preprocessing
@@ -12,7 +13,8 @@ from embedcache.encoders.catalogue import Weights, size_of, weights_here
 from embedcache.encoders.named import specify
 from embedcache.encoders.plugin import read_plugin
 from embedcache.encoders.reference import EncoderRef, parse_encoder
-from embedcache.encoders.resolve import FILE, contract_from, resolve, varied
+from embedcache.encoders.resolve import resolve
+from embedcache.encoders.resolved import FILE, contract_from, varied
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, EncoderSpec, Variant
 from embedcache.errors import WeightsMissingError
 from embedcache.provenance import Overlap
@@ -104,6 +106,8 @@ def describe(reference: str) -> Described:
         PluginUnusableError: as `resolve` raises them.
     """
     ref = parse_encoder(reference)
+    if ref.encoder_file is not None:
+        return _held(ref, ref.encoder_file)
     plain = _specified(ref)
     return _described(ref, plain, *_contract(ref, plain))
 
@@ -143,6 +147,16 @@ def _described(
         weights=weights,
         notes=notes,
     )
+
+
+def _held(ref: EncoderRef, file: Path) -> Described:
+    """What an encoder file holds; its origin's variants are not its own."""
+    one = resolve(ref)
+    assert isinstance(one.spec, EncoderSpec)  # a file of tensors
+    weights = Weights(state="here", file=file.name, size=file.stat().st_size)
+    plain = replace(one.spec, variants={}, licence=one.licence, citation=one.citation)
+    found = _described(ref, plain, one.contract, one.notes, weights)
+    return replace(found, name=one.name, overlap=one.overlap)
 
 
 def _specified(ref: EncoderRef) -> EncoderSpec | ArithmeticSpec:

@@ -175,6 +175,18 @@ def test_what_is_here_is_described_by_its_own_contract() -> None:
     assert random.contract == contract_of("timm:test_vit=random")
 
 
+def test_an_encoder_file_is_described_by_what_it_holds(tmp_path: Path) -> None:
+    from embedcache.encoders.convert import convert
+
+    convert("efficientnet-lite0", tmp_path / "lite.safetensors")
+    one = describe(f"{tmp_path}/lite.safetensors")
+    assert one.contract == contract_of("efficientnet-lite0")
+    assert one.feature_id == "533267f300ab5806"
+    assert (one.weights.state, one.weights.file) == ("here", "lite.safetensors")
+    assert [variant.name for variant in one.variants] == ["bf16", "fp16"]
+    assert one.overlap == NETWORKS["efficientnet-lite0"].overlap
+
+
 def test_a_name_that_is_mistyped_brings_those_that_are_close() -> None:
     with pytest.raises(UnknownNameError) as caught:
         registered("usmf")
