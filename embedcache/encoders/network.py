@@ -18,7 +18,7 @@ from embedcache.errors import EncoderOutputError, PrecisionUnsupportedError
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class NetworkEncoder:
@@ -86,7 +86,7 @@ def encode_together(
     first = encoders[0]
     autocast = _autocast(first.device, first.contract.precision)
     with torch.inference_mode(), reproducible(), autocast:
-        pixels = torch.from_numpy(batch).to(first.device)
+        pixels = _copied(batch, first.device)
         picture = normalise(pixels, first.contract.preprocessing)
         output = first.module(picture.contiguous(memory_format=torch.channels_last))
         vectors = [output if one.pool is None else one.pool(output) for one in encoders]
@@ -95,6 +95,17 @@ def encode_together(
         if found != expected:
             raise EncoderOutputError(one.name, expected, found)
     return [np.asarray(vector.float().cpu().numpy(), np.float32) for vector in vectors]
+
+
+def _copied(batch: NDArray[np.uint8], device: str) -> Tensor:
+    """The batch on its device; to a GPU from pinned memory, beside whatever that computes."""
+    import torch
+
+    pixels = torch.from_numpy(batch)
+    if not device.startswith("cuda"):
+        return pixels.to(device)
+    # torch keeps pinned blocks for the next batch, and this one until its copy is done.
+    return pixels.pin_memory().to(device, non_blocking=True)
 
 
 @contextmanager
