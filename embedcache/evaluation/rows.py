@@ -10,7 +10,7 @@ import numpy as np
 from embedcache.evaluation.evaluand import Evaluand
 from embedcache.evaluation.intervals import NOT_ESTIMABLE, POINT, Clusters, Interval, jackknife
 from embedcache.evaluation.percentile import Drawn
-from embedcache.evaluation.printed import FEW, metric_interval
+from embedcache.evaluation.printed import FEW, RANKING, metric_interval
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
 from embedcache.evaluation.unequal import expected_class_variance
 from embedcache.metrics import f1, precision, sensitivity
@@ -18,9 +18,8 @@ from embedcache.metrics.metric import ClassMetric, Metric, PointMetric
 from embedcache.results.tables import MetricRow
 
 CLASS_METRICS: tuple[ClassMetric, ...] = (sensitivity.METRIC, precision.METRIC, f1.METRIC)
-#: Pooled over folds these rank images of several models together; below so many patient clusters
-#: that may matter, and the mean within folds stands beside it (statistics.md 2).
-RANKING = ("auroc", "average-precision")
+#: Pooled over folds, what ranks images ranks those of several models together; below so many
+#: patient clusters that may matter, and the mean within folds stands beside it (statistics.md 2).
 MANY = 200
 #: How the note with that mean begins.
 WITHIN_FOLDS = "mean within folds"

@@ -238,5 +238,25 @@ def test_patients_are_withheld_as_images_are(write_table: Write, tmp_path: Path)
     found = metrics(rows, level="patient")
     assert found["macro-f1"].low is None
     assert REASON in found["macro-f1"].note
-    # Ranks show more than errors do.
-    assert found["auroc"].method != "not estimable"
+
+
+@pytest.mark.parametrize(("own", "printed"), [(7, False), (8, True)])
+def test_ranks_are_withheld_for_fewer_patients_whatever_they_show(
+    own: int, printed: bool, write_table: Write, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    table = []
+    for row in rare([[False, *[True] * (own - 1)]], own=own):
+        score = random.uniform(0.2, 1, 3) + [
+            row["predicted"] == name for name in ("rare", "x", "y")
+        ]
+        share = (score / score.sum()).tolist()
+        names = [f"probability:{name}" for name in ("rare", "x", "y")]
+        table.append(row | dict(zip(names, share, strict=True)))
+    rows = metrics(evaluate_table(write_table(table), tmp_path / "results"))
+    for name in ("auroc", "average-precision"):
+        assert (rows[name].low is not None) == printed
+        note = f"rare: in {own} patient clusters, too few for a mean of ranks over classes"
+        assert (note in rows[name].note) != printed
+    assert rows["macro-f1"].low is not None
+    assert rows["log-loss"].low is not None
