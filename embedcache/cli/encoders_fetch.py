@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json
+from embedcache.cli.arguments import DryRun, Json
 
 if TYPE_CHECKING:
-    from embedcache.encoders.fetch import Fetched
+    from embedcache.encoders.fetch import Fetched, Plan
     from embedcache.encoders.offers import Offer
 
 Names = Annotated[
@@ -24,28 +24,50 @@ Accept = Annotated[
 ]
 
 
-def fetch(name: Names, accept_licence: Accept = None, json: Json = False) -> None:
+def fetch(
+    name: Names, accept_licence: Accept = None, dry_run: DryRun = False, json: Json = False
+) -> None:
     """Fetch the weights of encoders, once their licences are accepted; exit code 1 if one fails.
 
     Example: embedcache encoders fetch usfm,ultrasam
     """
     from embedcache.cli.show import print_json, progress_bars
-    from embedcache.encoders.fetch import fetch as fetch_weights
-    from embedcache.encoders.fetch import refuse
+    from embedcache.encoders.fetch import agree, carry_out, plan, refuse
 
+    planned = plan(name)
+    if dry_run:
+        _show_plan(planned, as_json=json)
+        return
+    # Asked before any bar moves: the two would write over each other.
+    agreed = agree(planned, accept_licence or (), _ask if sys.stdin.isatty() else refuse)
     with progress_bars() as progress:
-        done = fetch_weights(
-            name,
-            licences=accept_licence or (),
-            consent=_ask if sys.stdin.isatty() else refuse,
-            progress=progress,
-        )
+        done = carry_out(agreed, progress)
     if json:
         print_json(done)
     else:
         _show(done)
     if any(one.state == "failed" for one in done):
         raise typer.Exit(1)
+
+
+def _show_plan(planned: Plan, *, as_json: bool) -> None:
+    from embedcache.cli.show import print_json, print_table
+
+    if as_json:
+        print_json(planned)
+        return
+    rows = [
+        (name, f"would be fetched from {offers[0].source.address}", _size(offers[0].size))
+        for name, offers in planned.offers.items()
+    ]
+    rows += [
+        (one.name, one.problem or one.state, _size(one.size)) for one in planned.settled.values()
+    ]
+    print_table("Would fetch", ("encoder", "weights", ">size"), rows)
+
+
+def _size(size: int | None) -> str:
+    return f"{size / 1e6:,.1f} MB" if size else "not known"
 
 
 def _ask(offer: Offer) -> bool:

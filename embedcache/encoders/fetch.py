@@ -93,28 +93,71 @@ def fetch(
         DiskFullError: if not all of it fits; nothing has been fetched then.
         SchemaError: if `weights.lock` cannot be read.
     """
-    progress = progress or Silent()
-    specs = {ref.name: specify(ref) for ref in parse_encoders(encoders)}
-    agreed = {ref.name for ref in parse_encoders(licences)}
-    for name in agreed - specs.keys():
-        raise UnknownNameError("encoder to fetch", name, tuple(specs))
-    found: dict[str, Fetched] = {}
+    return carry_out(agree(plan(encoders), licences, consent), progress or Silent())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run would do; a command shows it, or asks about it, before anything moves.
+
+    Attributes:
+        names: of the encoders, in the order asked for.
+        settled: those of which nothing will be fetched, and why.
+        offers: for each other one what its sources have, first choice first.
+    """
+
+    names: tuple[str, ...]
+    settled: dict[str, Fetched]
+    offers: dict[str, list[Offer]]
+
+
+def plan(encoders: Sequence[str]) -> Plan:
+    """Look what is here, and ask the servers about the rest; nothing is fetched or written."""
+    settled: dict[str, Fetched] = {}
     offers: dict[str, list[Offer]] = {}
+    specs = {ref.name: specify(ref) for ref in parse_encoders(encoders)}
     for name, spec in specs.items():
         held = _held(name, spec)
         if held is not None:
-            found[name] = held
+            settled[name] = held
         elif isinstance(spec, EncoderSpec):
-            offers[name], problems = _offers(spec)
-            if not offers[name]:
-                found[name] = _failed(spec, problems[0])
-            elif not _may(offers[name][0], agreed, consent):
-                found[name] = _failed(spec, _unaccepted(offers[name][0]))
-    offers = {name: choices for name, choices in offers.items() if name not in found}
-    require_space([choices[0] for choices in offers.values()])
-    for name, choices in offers.items():
-        found[name] = _fetch_one(choices, progress)
-    return tuple(found[name] for name in specs)
+            found, problems = _offers(spec)
+            if found:
+                offers[name] = found
+            else:
+                settled[name] = _failed(spec.name, spec.licence, problems[0])
+    return Plan(names=tuple(specs), settled=settled, offers=offers)
+
+
+def agree(planned: Plan, licences: Sequence[str], consent: Consent) -> Plan:
+    """Ask about each licence that nobody accepted yet; what is refused is settled thereby.
+
+    Raises:
+        UnknownNameError: if a licence is accepted of an encoder that was not asked for.
+    """
+    agreed = {ref.name for ref in parse_encoders(licences)}
+    for name in agreed.difference(planned.names):
+        raise UnknownNameError("encoder to fetch", name, planned.names)
+    firsts = {name: offers[0] for name, offers in planned.offers.items()}
+    refused = {
+        name: _failed(name, offer.licence, _unaccepted(offer))
+        for name, offer in firsts.items()
+        if not _may(offer, agreed, consent)
+    }
+    left = {name: offers for name, offers in planned.offers.items() if name not in refused}
+    return Plan(names=planned.names, settled=planned.settled | refused, offers=left)
+
+
+def carry_out(planned: Plan, progress: Progress) -> tuple[Fetched, ...]:
+    """Fetch what a plan offers, if all of it fits on the disk.
+
+    Raises:
+        DiskFullError: if not; nothing has been fetched then.
+    """
+    require_space([offers[0] for offers in planned.offers.values()])
+    fetched = {name: _fetch_one(offers, progress) for name, offers in planned.offers.items()}
+    done = planned.settled | fetched
+    return tuple(done[name] for name in planned.names)
 
 
 def _held(name: str, spec: EncoderSpec | ArithmeticSpec) -> Fetched | None:
@@ -126,7 +169,7 @@ def _held(name: str, spec: EncoderSpec | ArithmeticSpec) -> Fetched | None:
     except WeightsMissingError as error:
         if any(isinstance(source, Fetchable) for source in spec.sources):
             return None
-        return _failed(spec, str(error))
+        return _failed(spec.name, spec.licence, str(error))
     digest, size = sha256_file(file), file.stat().st_size
     return Fetched(name=name, state="here", size=size, sha256=digest, licence=spec.licence)
 
@@ -168,12 +211,11 @@ def _fetch_one(offers: list[Offer], progress: Progress) -> Fetched:
             return _fetch(offer, progress)
         except (EmbedcacheError, OSError) as error:
             problems.append(str(error))
-    first = offers[0]
-    return Fetched(name=first.encoder, state="failed", licence=first.licence, problem=problems[0])
+    return _failed(offers[0].encoder, offers[0].licence, problems[0])
 
 
-def _failed(spec: EncoderSpec, problem: str) -> Fetched:
-    return Fetched(name=spec.name, state="failed", licence=spec.licence, problem=problem)
+def _failed(name: str, licence: str, problem: str) -> Fetched:
+    return Fetched(name=name, state="failed", licence=licence, problem=problem)
 
 
 def _fetch(offer: Offer, progress: Progress) -> Fetched:

