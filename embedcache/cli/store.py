@@ -160,7 +160,7 @@ def _say_unsealed(nodes: tuple[str, ...]) -> None:
     for node in nodes:
         typer.echo(
             f"unsealed: {node} is being written, or was when a command was killed; "
-            f"the same `embedcache extract` again finishes it"
+            f"the same command again (`embedcache extract`, `store pull`) finishes it"
         )
 
 

@@ -156,6 +156,7 @@ class IncomingFolder:
             yield
 
     def _apply(self, change: Change) -> None:
+        clear_begun(self.path, MANIFEST)  # what a killed command of ours had begun to write there
         # Open nodes are read by their own checksums, as while any other writer changes them.
         manifest = read_manifest(self.path)
         opened = tuple(sorted({*manifest.open, *change.nodes}))

@@ -61,6 +61,9 @@ def _move(stage: Path, path: Path) -> None:
 
 
 def _clear(stage: Path) -> None:
-    for folder in (stage, lock_folder(stage)):
-        if folder.is_dir():
-            shutil.rmtree(folder)
+    try:
+        for folder in (stage, lock_folder(stage)):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    except OSError as error:
+        raise StoreAccessError("delete", "what was begun", reason_of(error)) from error

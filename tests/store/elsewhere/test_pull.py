@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import tempfile
@@ -103,6 +104,33 @@ def test_a_disk_that_fills_for_good_at_any_write_is_mended_by_a_rerun(
             assert not here.exists()
             pull(str(origin), here)
             assert files(here) == files(origin)
+
+
+def test_an_update_that_a_dying_disk_cuts_short_is_completed_by_a_rerun(
+    make, tmp_path, memory
+) -> None:
+    """From the journal on: there every call in turn is the last that the disk takes."""
+    origin = make(images=3).build(tmp_path / "a.zarr")
+    pull(str(origin), tmp_path / "old.zarr")
+    make(images=4).build(origin)
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        whole = Path(folder) / "whole.zarr"
+        shutil.copytree(tmp_path / "old.zarr", whole)
+        with FailingDisk(10**6, lasting=True) as counting:
+            pull(str(origin), whole)
+        cut = 0
+        for call in range(counting.calls - 75, counting.calls, 3):
+            here = Path(folder) / f"{call}.zarr"
+            shutil.copytree(tmp_path / "old.zarr", here)
+            with (
+                FailingDisk(call, lasting=True),
+                contextlib.suppress(StoreAccessError),  # what only tidies up may fail
+            ):
+                pull(str(origin), here)
+            cut += files(here) != files(origin)
+            pull(str(origin), here)
+            assert files(here) == files(origin), call
+    assert cut > 10
 
 
 def test_a_store_that_changes_while_it_is_pulled_is_said_so(
