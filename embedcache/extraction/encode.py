@@ -66,6 +66,10 @@ def encode_missing(
             for encoder in encoders
         }
         tracks = [_track(encoder, leases, every, progress) for encoder in encoders]
+        # Most encoders lack the same rows: one set of them, not seven.
+        same: dict[frozenset[int], frozenset[int]] = {}
+        for track in tracks:
+            track.wanted = same.setdefault(track.wanted, track.wanted)
         # Built only where something is missing: a second run needs no model.
         lanes = lanes_of([track for track in tracks if track.wanted])
         run = _Run(

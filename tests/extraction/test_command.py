@@ -1,0 +1,51 @@
+"""`embedcache extract` shows what would run, what ran and where the time went."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from embedcache.cli import app
+from embedcache.testing.paced_run import KEY
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch) -> list[str]:
+    monkeypatch.setenv("EMBEDCACHE_KEY", KEY)
+    (tmp_path / "small.toml").write_text('kind = "synthetic"\nplace = "home"\nsize = 40\n')
+    cohort = f"home={tmp_path / 'small.toml'}"
+    return [
+        "extract",
+        str(tmp_path / "s.zarr"),
+        "--cohort",
+        cohort,
+        "--encoder",
+        "pixels",
+    ]
+
+
+def test_a_dry_run_names_passes_images_time_and_bytes_and_writes_nothing(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(app, [*arguments, "--dry-run", "--json"])
+    assert done.exit_code == 0, done.output
+    planned = json.loads(done.stdout)
+    (encoder,), (one,) = planned["encoders"], planned["passes"]
+    assert encoder["bytes"] == encoder["missing"] * 256 * 4
+    assert (encoder["in_pass"], one["encoders"]) == (1, ["pixels"])
+    assert one["images"] == encoder["missing"]
+    assert not (tmp_path / "s.zarr").exists()
+    shown = CliRunner().invoke(app, [*arguments, "--dry-run"]).stdout
+    assert f"pass 1: {one['images']:,} images through one encoder" in shown
+
+
+def test_a_run_shows_its_passes_and_a_rerun_none(arguments: list[str]) -> None:
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    assert "of bare forward" in first.stdout
+    again = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert again["passes"] == []
+    assert again["encoders"][0]["encoded"] == 0
