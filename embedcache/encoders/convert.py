@@ -46,6 +46,8 @@ def convert(reference: str, out: Path) -> EncoderFile:
         raise EncoderUnusableError(resolved.name, "it has no weights to convert")
     if resolved.plugin is not None:
         raise EncoderUnusableError(resolved.name, "a file of tensors cannot carry its code")
+    if resolved.blanks:
+        raise EncoderUnusableError(resolved.name, "it is an encoder file already, of its own kind")
     state = resolved.state()
     return write_encoder_file(
         out,

@@ -15,7 +15,7 @@ import json
 import secrets
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ from embedcache.errors import (
     PathMissingError,
     SchemaError,
 )
-from embedcache.schema import canonical_json, from_plain
+from embedcache.provenance import Overlap
+from embedcache.schema import LATER, canonical_json, from_plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,21 @@ KEY = "embedcache"
 VERSION = 1
 #: Most bytes of a header: a network of ten thousand tensors has one of 1.5 MB.
 _MOST_HEADER = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blank:
+    """A tensor that a family wants to see and a tuned file has no need of; see `tuned`.
+
+    Attributes:
+        name: of the tensor in the family's checkpoint.
+        dtype: torch's name of it, such as `float32`.
+        shape: of the tensor.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +68,8 @@ class EncoderFile:
         licence: of the weights; empty if not known.
         citation: how to cite it; empty if not known.
         format_version: of this record.
+        blanks: where the tensors are a tuned network's own: what its family builds it from.
+        overlap: of what a tuned encoder has seen with cohorts; none: that of `encoder`.
     """
 
     name: str
@@ -61,9 +79,11 @@ class EncoderFile:
     licence: str = ""
     citation: str = ""
     format_version: int = VERSION
+    blanks: tuple[Blank, ...] = field(default=(), metadata=LATER)
+    overlap: tuple[Overlap, ...] = field(default=(), metadata=LATER)
 
 
-def write_encoder_file(
+def write_encoder_file(  # noqa: PLR0913  # the fields of the header
     path: Path,
     *,
     name: str,
@@ -72,6 +92,8 @@ def write_encoder_file(
     tensors: Mapping[str, Tensor],
     licence: str = "",
     citation: str = "",
+    blanks: tuple[Blank, ...] = (),
+    overlap: tuple[Overlap, ...] = (),
 ) -> EncoderFile:
     """Write an encoder file; whole or not at all.
 
@@ -83,6 +105,8 @@ def write_encoder_file(
         tensors: what the family's `build` takes.
         licence: of the weights.
         citation: how to cite it.
+        blanks: see `EncoderFile`.
+        overlap: see `EncoderFile`.
 
     Raises:
         FileInTheWayError: if the file exists.
@@ -100,6 +124,8 @@ def write_encoder_file(
         tensors=digest_of(apart),
         licence=licence,
         citation=citation,
+        blanks=blanks,
+        overlap=overlap,
     )
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:

@@ -20,6 +20,7 @@ from embedcache.encoders.reference import GRAMMAR, OPEN_CLIP, EncoderRef, parse_
 from embedcache.encoders.resolved import FILE, contract_from, varied
 from embedcache.encoders.resolved import ResolvedEncoder as ResolvedEncoder  # noqa: PLC0414  # what `resolve` gives
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, Encoder, EncoderSpec
+from embedcache.encoders.text import NoText
 from embedcache.encoders.weights import WeightFile, sha256_file
 from embedcache.encoders.weights_lock import require_pinned
 from embedcache.errors import (
@@ -93,6 +94,8 @@ def _from_file(ref: EncoderRef, path: Path) -> ResolvedEncoder:
         problem = f"{held.encoder} is run in another way by now"
         raise EncoderFileError(path.name, problem, "convert or tune its origin again")
     halves = ref.variants[:1]
+    if held.blanks:
+        spec = replace(spec, text=NoText("its image half was tuned on, away from its prompts"))
     return ResolvedEncoder(
         name="@".join((held.name, *halves)),
         contract=replace(held.contract, precision=PRECISIONS[halves[0]])
@@ -103,8 +106,10 @@ def _from_file(ref: EncoderRef, path: Path) -> ResolvedEncoder:
         licence=held.licence,
         citation=held.citation,
         notes=spec.notes,
-        overlap=() if held.contract.random_weights else spec.overlap,
+        overlap=() if held.contract.random_weights else held.overlap or spec.overlap,
         tensors=held.tensors,
+        blanks=held.blanks,
+        origin=held.encoder,
     )
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from embedcache.contract import RANDOM, Contract, Precision
 from embedcache.encoders.arithmetic import ArithmeticEncoder
+from embedcache.encoders.blanks import blank, fill
 from embedcache.encoders.device import pick_device
+from embedcache.encoders.encoder_file import Blank
 from embedcache.encoders.network import NetworkEncoder, seeded
 from embedcache.encoders.plugin import PluginFile
 from embedcache.encoders.reference import parse_encoder
@@ -41,6 +43,8 @@ class ResolvedEncoder:
         overlap: of what its weights were trained on with cohorts; none for untrained ones.
         plugin: the Python file that makes `spec`, or None.
         tensors: digest of what `file` holds, where it is an encoder file; else empty.
+        blanks: where `file` holds a tuned network's own tensors: what `spec` builds it from.
+        origin: of an encoder file, the reference whose family builds it; else empty.
     """
 
     name: str
@@ -53,6 +57,8 @@ class ResolvedEncoder:
     overlap: tuple[Overlap, ...] = ()
     plugin: PluginFile | None = None
     tensors: str = ""
+    blanks: tuple[Blank, ...] = ()
+    origin: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process pool; what a Python file of the user's defines is made anew there."""
@@ -87,9 +93,12 @@ class ResolvedEncoder:
         assert isinstance(self.spec, EncoderSpec)  # arithmetic has none
         place = pick_device(device)
         # Seeded, so that nothing random outside the checkpoint, if any, depends on the caller.
+        given = blank(self.blanks) if self.blanks else state
         with self._naming_mismatch(), seeded(0):
-            module = self.spec.build(state)
-            pool = self.spec.pool and self.spec.pool(state)
+            module = self.spec.build(given)
+            pool = self.spec.pool and self.spec.pool(given)
+            if self.blanks:
+                fill(module, pool, state)
         return NetworkEncoder(
             module,
             pool,
@@ -128,7 +137,7 @@ class ResolvedEncoder:
             raise replace(error, encoder=self.spec.name, file=named) from error
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that `spec.build` takes, on the CPU; raises as `build`."""
+        """The tensors that `build_from` takes, on the CPU; raises as `build`."""
         from embedcache.encoders.checkpoint import read_state
         from embedcache.encoders.encoder_file import read_encoder_file
 
