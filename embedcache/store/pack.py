@@ -6,10 +6,12 @@ time, owner or path of the sender, so one store packs to the same bytes wherever
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import struct
 import threading
+import time
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,6 +36,8 @@ from embedcache.store.objects import Root, reason_of
 MOST_LIST = 1 << 26
 #: The end of a zip without a comment, and its 64-bit record and locator (APPNOTE.TXT 4.3.14-16).
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), 20
+#: Seconds after which a file that grows no more is nobody's: there is no lock on it.
+_ABANDONED = 3600
 #: The earliest time that a zip can say; ours mean nothing by it.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -53,6 +57,7 @@ def pack(store: Root, file: Path, *, progress: Progress | None = None) -> int:
         raise FileInTheWayError("the packed store", file)
     partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
+        _clear_begun(file)
         try:
             with partial.open("xb") as out:
                 _write(source, out, progress or Silent())
@@ -67,6 +72,14 @@ def pack(store: Root, file: Path, *, progress: Progress | None = None) -> int:
     except OSError as error:
         raise StoreAccessError("write", file.name, reason_of(error)) from error
     return file.stat().st_size
+
+
+def _clear_begun(file: Path) -> None:
+    """Delete what killed commands left of this file: gigabytes, which nobody else would find."""
+    oldest = time.time() - _ABANDONED
+    for partial in file.parent.glob(f"{glob.escape(file.name)}.*{PARTIAL}"):
+        if partial.stat().st_mtime < oldest:
+            partial.unlink(missing_ok=True)
 
 
 def open_packed(file: Path) -> StoreElsewhere:

@@ -96,6 +96,18 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(store, packed, make, tm
     assert not list(tmp_path.glob("b.zip*"))
 
 
+def test_what_a_killed_command_left_of_the_file_goes_with_the_next(store, tmp_path) -> None:
+    old, new, other = (tmp_path / name for name in ("b.zip.1.partial", "b.zip.2.partial", "c.zip"))
+    for file in (old, new, other):
+        file.write_bytes(b"begun")
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    pack(store, tmp_path / "b.zip")
+    assert not old.exists()
+    assert new.exists(), "somebody may be at it"
+    assert other.exists()
+
+
 def test_an_unsealed_store_is_not_packed(make, lease, run, tmp_path) -> None:
     small = make()
     with lease(
