@@ -64,7 +64,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, zipped: bool) -> None
     trace = tmp_path / "ran"
     content = {**TENSORS, "x": Runs(trace)}
     file = saved(tmp_path / "w.pth", content, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsUnreadableError, match="made by posix.mkdir, which is no tensor"):
+    with pytest.raises(WeightsUnreadableError, match=r"made by posix\.mkdir, which is no"):
         read_state(file)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Runs(trace)))
@@ -94,6 +94,24 @@ def test_two_checkpoints_in_one_file_are_not_chosen_between(tmp_path: Path) -> N
     file = saved(tmp_path / "w.pth", {"state_dict": TENSORS, "model": TENSORS})
     with pytest.raises(WeightsUnreadableError, match=r"several checkpoints \(state_dict, model\)"):
         read_state(file)
+
+
+def test_a_family_may_say_which_of_several_checkpoints_it_means(tmp_path: Path) -> None:
+    averaged = {key: value + 1 for key, value in TENSORS.items()}
+    content = {"state_dict": averaged, "ema_state_dict": TENSORS, "model": "vit_base"}
+    file = saved(tmp_path / "w.pth", content)
+    assert same(read_state(file, wrapper="ema_state_dict"))
+    with pytest.raises(WeightsUnreadableError, match=r"several .*state_dict, ema_state_dict"):
+        read_state(file)
+    # A file that was unwrapped by its owner is taken as it is.
+    assert same(read_state(saved(tmp_path / "u.pth", TENSORS), wrapper="ema_state_dict"))
+
+
+def test_what_was_read_is_no_view_of_the_file(tmp_path: Path) -> None:
+    file = saved(tmp_path / "w.pth", TENSORS)
+    state = read_state(file)
+    file.write_bytes(bytes(file.stat().st_size))
+    assert same(state)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +167,16 @@ def test_a_mismatch_lists_ten_names_and_counts_the_rest() -> None:
     ("key", "layout"),
     [
         ("_blocks.0._depthwise_conv.weight", "efficientnet_pytorch"),
+        ("_backbone_encoder.stage1.0.qkv.weight", "MOFO"),
+        ("bbox_head.reg.weight", "UltraSAM"),
+        ("rel_pos_bias.relative_position_bias_table", "USFM"),
+        ("visual.trunk.network.0.weight", "MobileCLIP"),
+        ("visual.trunk.blocks.0.attn.qkv.weight", "BiomedCLIP"),
+        ("decoder_blocks.0.attn.qkv.weight", "masked autoencoder"),
+        ("storage_tokens", "DINOv3 as Meta"),
+        ("reg_token", "register tokens"),
+        ("model.blocks.0.attn.qkv.weight", "vision transformer"),
+        ("blocks.1.0.conv_exp.weight", "timm EfficientNet"),
         ("visual.conv1.weight", "CLIP"),
         ("layer1.0.conv1.weight", "ResNet"),
         ("blocks.0.attn.qkv.weight", "vision transformer"),
