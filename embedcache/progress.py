@@ -13,7 +13,7 @@ class Stage(Protocol):
         """Count units as done."""
 
     def remark(self, text: str) -> None:
-        """Say what the work waits for most; shown beside the bar, the last one stands."""
+        """Say how the work goes, in a few words; shown beside the bar, the last one stands."""
 
 
 class Progress(Protocol):

@@ -77,7 +77,7 @@ class _Bar:
         self._bars.update(self._task, advance=units, rate=f"{rate:,.1f}/s")
 
     def remark(self, text: str) -> None:
-        self._bars.update(self._task, remark=text and f"limited by {text}")
+        self._bars.update(self._task, remark=text)
 
 
 class PlainLines:
@@ -118,7 +118,7 @@ class _PlainStage:
             typer.echo(f"{where}{speed}, about {spoken(left)} left{self._remark}", err=True)
 
     def remark(self, text: str) -> None:
-        self._remark = text and f", limited by {text}"
+        self._remark = text and f", {text}"
 
 
 def spoken(seconds: float) -> str:

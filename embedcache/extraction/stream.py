@@ -9,7 +9,7 @@ gathers batches; an `Engine`'s encode; a `Shelf`'s puts vectors away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -130,7 +130,7 @@ def lanes_of(tracks: Sequence[Track]) -> list[Lane]:
 
 
 def run_pass(
-    images: Iterable[Wanted],
+    images: Sequence[Wanted],
     lanes: Sequence[Lane],
     engine: Engine,
     job: Callable[[Wanted], Fitted],
@@ -169,12 +169,16 @@ def _gathers(lanes: Sequence[Lane], engine: Engine, shelf: Shelf, clock: Clock) 
         shelf.put(partial(lanes[number].put, rows, engine.submit(number, pixels), clock))
         for track in lanes[number].tracks:
             if track.stage is not None:
-                track.stage.remark(clock.limit())
+                track.stage.remark(_limited_by(clock.limit()))
 
     return [
         _Gather({number: lanes[number] for number in found}, send, shelf)
         for found in numbers.values()
     ]
+
+
+def _limited_by(stage: str) -> str:
+    return stage and f"limited by {stage}"
 
 
 class _Gather:

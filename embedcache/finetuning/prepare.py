@@ -7,7 +7,7 @@ learns while it encodes, that an image cannot be decoded or normalised, is found
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +58,7 @@ class Prepared:
         external: each external cohort's, in the protocol's order.
         source: where each image is read.
         digest: that its bytes must still have, (n, 32) uint8.
+        coloured: whether it has channels that differ, (n,) bool.
         notes: what a person should know, one sentence each.
     """
 
@@ -67,6 +68,7 @@ class Prepared:
     external: tuple[Judged, ...]
     source: tuple[Source, ...]
     digest: NDArray[np.uint8]
+    coloured: NDArray[np.bool_]
     notes: tuple[str, ...]
 
 
@@ -89,7 +91,10 @@ def prepare(
     named = [read[index] for index in named_first(protocol, [one.name for one in read])]
     check_merges(protocol.merges, {cohort.name: cohort.classes for cohort in named})
     listing = list_rows([survey(cohort, cores(), progress) for cohort in named], protocol.merges)
-    judging = judge_cohorts(protocol, listing.cohorts, _failed(listing, encoders, progress))
+    found = _look_at(listing, encoders, progress)
+    failed = {row: one.problem for row, one in enumerate(found) if one.problem}
+    # One entry for all encoders: what cannot be decoded cannot be for any.
+    judging = judge_cohorts(protocol, listing.cohorts, {"": failed})
     record = Record(
         protocol=protocol,
         classes=judging.classes,
@@ -104,6 +109,7 @@ def prepare(
         external=judging.external,
         source=listing.source,
         digest=listing.image,
+        coloured=np.array([one.coloured for one in found], np.bool_),
         notes=judging.notes,
     )
 
@@ -131,36 +137,51 @@ def read_picture(source: Source, digest: NDArray[np.uint8]) -> Image:
     return decode(raw)
 
 
-def _failed(
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What decoding an image shows: why no network could read it, as extraction words it."""
+
+    problem: str = ""
+    coloured: bool = False
+
+
+def _look_at(
     listing: Listing, encoders: Sequence[ResolvedEncoder], progress: Progress
-) -> Mapping[str, Mapping[int, str]]:
-    """Why an image has no picture that a network could read, by row, as extraction words it."""
+) -> list[_Look]:
     shapes = dict.fromkeys(one.contract.preprocessing for one in encoders)
     # Only a picture's own deviation can be zero; a contract's are positive.
-    job = partial(_reason, shapes=[how for how in shapes if how.standardise == "picture"])
-    failed: dict[int, str] = {}
+    job = partial(_look, shapes=[how for how in shapes if how.standardise == "picture"])
+    found: list[_Look] = []
     with (
         progress.stage("decoding", len(listing.source), "images") as stage,
         ThreadPoolExecutor(cores()) as pool,
     ):
         for start in range(0, len(listing.source), _WINDOW):
             part = slice(start, start + _WINDOW)
-            reasons = pool.map(job, listing.source[part], listing.image[part])
-            failed |= {row: reason for row, reason in enumerate(reasons, start) if reason}
+            found += pool.map(job, listing.source[part], listing.image[part])
             stage.advance(len(listing.source[part]))
-    # One entry for all encoders: what cannot be decoded cannot be for any.
-    return {"": failed}
+    return found
 
 
-def _reason(source: Source, digest: NDArray[np.uint8], shapes: Sequence[Preprocessing]) -> str:
+def _look(source: Source, digest: NDArray[np.uint8], shapes: Sequence[Preprocessing]) -> _Look:
     import torch
 
     try:
         picture = read_picture(source, digest)
     except ImageUnreadableError as error:
-        return error.reason
+        return _Look(error.reason)
     for how in shapes:
         normal = normalise(torch.from_numpy(fit(picture, how))[None], how)
         if not bool(torch.isfinite(normal).all()):
-            return NOT_FINITE
-    return ""
+            return _Look(NOT_FINITE)
+    return _Look(coloured=_is_coloured(picture))
+
+
+def _is_coloured(picture: Image) -> bool:
+    from PIL.ImageChops import difference
+
+    if picture.mode != "RGB":
+        return False
+    red, *others = picture.split()
+    # PIL compares faster than numpy: its channels are planes already.
+    return any(difference(red, other).getbbox() is not None for other in others)
