@@ -64,7 +64,9 @@ def _id_in_folder(encoder: str, source: DriveFile) -> str:
     listed = gdown.download_folder(
         id=source.folder, quiet=True, use_cookies=False, skip_download=True, timeout=SILENCE
     )
-    names = {entry.id: PurePosixPath(entry.path).name for entry in listed}
+    # gdown's one type for both answers; without a download it lists entries, never paths.
+    entries = [entry for entry in listed if not isinstance(entry, str)]
+    names: dict[str, str] = {entry.id: PurePosixPath(entry.path).name for entry in entries}
     found = [key for key, name in names.items() if name == source.name]
     if len(found) != 1:
         held = ", ".join(sorted(names.values())) or "nothing"
