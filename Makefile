@@ -27,7 +27,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 
 # Minutes each, coverage and probe half an hour; results lie in benchmarks/results/ as JSON.
-BENCHMARKS := quickstart reference memory kill durability damage near_duplicates pixels_near_duplicates \
+BENCHMARKS := quickstart reference memory extract paced kill durability damage near_duplicates pixels_near_duplicates \
 	reidentification share store bootstrap probe efficiency coverage
 
 benchmarks: .venv/.dev
