@@ -1869,3 +1869,44 @@ class CheckpointDamagedError(FailedWorkError):
             f"the checkpoint {self.file} cannot be read ({self.problem}); delete it, and the "
             "training begins again"
         )
+
+
+@dataclass(eq=False)
+class BudgetError(BadInputError):
+    """A budget cannot be read."""
+
+    given: str
+
+    def __str__(self) -> str:
+        return f"{self.given!r} is no budget; give a time such as 90m, 12h or 2d"
+
+
+@dataclass(eq=False)
+class BudgetTooSmallError(BadInputError):
+    """Not even one encoder can be tuned in the time given."""
+
+    hours: float
+    encoder: str
+    needed: float
+
+    def __str__(self) -> str:
+        return (
+            f"nothing fits {self.hours:.3g} h: {self.encoder}, the quickest, takes "
+            f"{self.needed:.3g} h; raise --budget, or lower --epochs or the number of learning rates (--lr)"
+        )
+
+
+@dataclass(eq=False)
+class OtherTuningError(BadInputError):
+    """A results folder holds predictions of an encoder that was tuned in another way."""
+
+    folder: Path
+    arm: str
+    encoder: str
+
+    def __str__(self) -> str:
+        return (
+            f"{str(self.folder)!r} holds {self.arm} predictions of {self.encoder} that was tuned "
+            f"by other settings or from other weights; give another --out, the same settings, or "
+            f"delete predictions/{self.arm}/{self.encoder} there"
+        )
