@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from embedcache.evaluation.evaluate import evaluate as evaluate
     from embedcache.evaluation.foreign import evaluate_table as evaluate_table
     from embedcache.extraction.extract import extract as extract
+    from embedcache.finetuning.finetune import finetune as finetune
     from embedcache.probing.efficiency import label_efficiency as label_efficiency
     from embedcache.probing.estimators.logistic import (
         ProbeLogisticRegression as ProbeLogisticRegression,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Cohort": "embedcache.cohorts.cohort",
+    "finetune": "embedcache.finetuning.finetune",
     "inspect": "embedcache.cohorts.inspect",
     "Inspection": "embedcache.cohorts.inspection",
     "read_cohort": "embedcache.cohorts.reference",

@@ -1892,7 +1892,8 @@ class BudgetTooSmallError(BadInputError):
     def __str__(self) -> str:
         return (
             f"nothing fits {self.hours:.3g} h: {self.encoder}, the quickest, takes "
-            f"{self.needed:.3g} h; raise --budget, or lower --epochs or the number of learning rates (--lr)"
+            f"{self.needed:.3g} h; raise --budget, or lower --epochs or the number of learning "
+            "rates (--lr)"
         )
 
 
@@ -1909,4 +1910,17 @@ class OtherTuningError(BadInputError):
             f"{str(self.folder)!r} holds {self.arm} predictions of {self.encoder} that was tuned "
             f"by other settings or from other weights; give another --out, the same settings, or "
             f"delete predictions/{self.arm}/{self.encoder} there"
+        )
+
+
+@dataclass(eq=False)
+class RateNotChosenError(FailedWorkError):
+    """The model that was to choose an encoder's learning rate was not made."""
+
+    encoder: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.encoder} has no learning rate yet, because the first fold's model failed; mend "
+            "that and run again, or give one rate: --lr"
         )

@@ -15,6 +15,7 @@ from embedcache.cli.doctor import doctor
 from embedcache.cli.encoders import app as encoders
 from embedcache.cli.evaluate import evaluate
 from embedcache.cli.extract import extract
+from embedcache.cli.finetune import finetune
 from embedcache.cli.key import app as key
 from embedcache.cli.predict import predict
 from embedcache.cli.probe import probe
@@ -37,6 +38,7 @@ app.command()(doctor)
 app.command()(extract)
 app.command()(probe)
 app.command("zero-shot")(zero_shot)
+app.command()(finetune)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(compare)

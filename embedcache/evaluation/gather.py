@@ -34,6 +34,8 @@ from embedcache.results.record import Record
 RANDOM_WEIGHTS = "RANDOM WEIGHTS"
 SYNTHETIC = "SYNTHETIC"
 TOO_GOOD = "too good"
+#: Arms that make a model of all training images only where asked: it takes as long as a fold's.
+WITHOUT_REFIT = frozenset({"fine-tune", "tune-head", "lora"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,14 +177,18 @@ def _incomplete(
     tested = read_folds(folder).fold[:, 0]
     tested = tested[tested != REFIT]
     found = (
-        Incomplete(arm=arm, encoder=encoder, missing=tuple(_missing(parts, protocol, tested)))
+        Incomplete(
+            arm=arm,
+            encoder=encoder,
+            missing=tuple(_missing(parts, protocol, tested, refit=arm not in WITHOUT_REFIT)),
+        )
         for (arm, encoder), parts in sorted(arms.items())
     )
     return tuple(left_out for left_out in found if left_out.missing)
 
 
 def _missing(
-    parts: Mapping[str, Predictions], protocol: Protocol, tested: NDArray[np.int8]
+    parts: Mapping[str, Predictions], protocol: Protocol, tested: NDArray[np.int8], *, refit: bool
 ) -> Iterator[str]:
     """What an encoder lacks; `tested` is the fold of each training image that is tested."""
     folds = set(tested.tolist())
@@ -191,7 +197,7 @@ def _missing(
         there = set() if part is None else set(part.fold.tolist())
         for fold in sorted(folds - there):
             yield f"fold {fold} of {cohort}"
-        if cohort != protocol.train and REFIT not in there:
+        if refit and cohort != protocol.train and REFIT not in there:
             yield f"the refit on {cohort}"
     home = parts.get(protocol.train)
     if home is not None and folds <= set(home.fold.tolist()):

@@ -59,7 +59,9 @@ def run_jobs(
         WorkerDiedError: if a process was killed, for want of memory most often.
         Exception: whatever the first job that failed raised.
     """
-    if len(devices) == 1 or len(jobs) < 2:
+    if not jobs:
+        return
+    if len(devices) == 1 or len(jobs) == 1:
         _run_here(jobs, devices[0], make, watch, done)
         return
     _Pool(jobs, devices[: len(jobs)], make).run(watch, done)

@@ -15,7 +15,7 @@ from embedcache.finetuning.devices import run_jobs
 from embedcache.finetuning.plan import FULL, Plan, plan_finetune
 from embedcache.finetuning.prepare import Prepared
 from embedcache.finetuning.task import Report
-from embedcache.finetuning.units import Asked
+from embedcache.finetuning.units import Asked, has_rate
 from embedcache.finetuning.watch import Watch
 from embedcache.progress import Progress, Silent
 from embedcache.protocol.protocol import Protocol
@@ -84,17 +84,32 @@ def finetune(  # noqa: PLR0913  # a verb has as many settings
     if not folder.folds_file.is_file():
         write_folds(folder, plan.prepared.folds)
     clear_partial(out, idle=_ABANDONED)
+    _run(plan, tensorboard, progress)
+    return plan
+
+
+def _run(plan: Plan, tensorboard: Path | None, progress: Progress) -> None:
+    """Do what is missing; an encoder that fails does not keep the others from finishing."""
+    failed: Exception | None = None
     watch = partial(_watch, progress=progress)
     for phase in _phases(plan):
-        run_jobs(phase, plan.devices, partial(worker, tensorboard), watch)
-    return plan
+        jobs = [job for job in phase if has_rate(job.unit)] if failed else phase
+        try:
+            run_jobs(jobs, plan.devices, partial(worker, tensorboard), watch)
+        except Exception as error:  # noqa: BLE001  # raised again once the others have finished
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 def _phases(plan: Plan) -> Iterator[list[Job]]:
     """Jobs that may run at once, phase after phase: first folds choose the rates of the others."""
+    if len(plan.devices) == 1:
+        # Encoder by encoder, so that each one's pictures are gathered once.
+        yield [Job(unit=unit) for unit in plan.missing]
+        return
     first = [unit for unit in plan.missing if unit.searches]
-    if len(plan.devices) > 1:
-        yield [Job(unit=unit, rate=rate) for unit in first for rate in unit.asked.rates]
+    yield [Job(unit=unit, rate=rate) for unit in first for rate in unit.asked.rates]
     yield [Job(unit=unit) for unit in first]
     yield [Job(unit=unit) for unit in plan.missing if not unit.searches]
 

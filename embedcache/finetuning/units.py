@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.encoders.resolve import ResolvedEncoder
-from embedcache.errors import NoResultsError, TrainingClassAbsentError
+from embedcache.errors import RateNotChosenError, TrainingClassAbsentError
 from embedcache.finetuning.prepare import Prepared
 from embedcache.finetuning.recipe import ARMS, Recipe, Tune
 from embedcache.protocol.folds import assign_inner_folds
@@ -181,18 +181,26 @@ def learnt_and_set_aside(unit: Unit) -> tuple[NDArray[np.bool_], NDArray[np.bool
     return inner > 0, inner == 0
 
 
+def has_rate(unit: Unit) -> bool:
+    """Whether a unit's learning rate is known, or its own to choose."""
+    return unit.chooses == unit.name or len(unit.asked.rates) == 1 or _chooser(unit).is_file()
+
+
 def chosen_rate(unit: Unit) -> float:
     """The learning rate of an encoder, as its first unit chose it.
 
     Raises:
-        NoResultsError: if that unit is not done.
+        RateNotChosenError: if that unit is not done.
     """
     if len(unit.asked.rates) == 1:
         return unit.asked.rates[0]
-    file = unit.model_file.with_name(f"{unit.chooses}.json")
-    if not file.is_file():
-        raise NoResultsError(unit.results)
-    return float(json.loads(file.read_bytes())["rate"])
+    if not _chooser(unit).is_file():
+        raise RateNotChosenError(unit.reference)
+    return float(json.loads(_chooser(unit).read_bytes())["rate"])
+
+
+def _chooser(unit: Unit) -> Path:
+    return unit.model_file.with_name(f"{unit.chooses}.json")
 
 
 def _require_classes(unit: Unit) -> None:

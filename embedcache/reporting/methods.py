@@ -12,6 +12,9 @@ from embedcache.results.record import CohortRecord, Maker
 ARMS = {
     "linear-probe": "A linear probe (standardised features, multinomial logistic regression)",
     "zero-shot": "Zero-shot classification with prompt ensembles",
+    "fine-tune": "The whole encoder with a linear head",
+    "tune-head": "A linear head on the frozen encoder, trained on augmented images",
+    "lora": "Low-rank adapters in the encoder with a linear head",
 }
 
 
