@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+# What the tests of training share lies beside them, in no package.
+sys.path.insert(0, str(Path(__file__).parent))
 
 CLASSES = ("brain", "femur", "thorax")
 
