@@ -12,6 +12,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.errors import EncoderUnusableError, PackageMissingError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def adapt(trunk: nn.Module, encoder: str, *, rank: int, alpha: float) -> None:
     """
     if find_spec("peft") is None:
         raise PackageMissingError("--tune lora", "peft")
+    repair_torchvision()  # peft imports it too
     import peft
 
     names = targets(trunk)
@@ -57,6 +59,7 @@ def targets(trunk: nn.Module) -> list[str]:
 
 def merge(trunk: nn.Module) -> None:
     """Add adapters to the weights that they lie beside, in place; none are left."""
+    repair_torchvision()
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     beside = [name for name, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
@@ -66,9 +69,20 @@ def merge(trunk: nn.Module) -> None:
             layer: Any = trunk.get_submodule(name)
         except AttributeError:
             continue
-        layer.merge()
         parent, _, last = name.rpartition(".")
-        setattr(trunk.get_submodule(parent), last, layer.get_base_layer())
+        setattr(trunk.get_submodule(parent), last, _merged(layer))
+
+
+def _merged(layer: Any) -> nn.Module:
+    """The layer below an adapter, with the adapter in its weights."""
+    unload = getattr(layer, "unload_and_optionally_merge_module", None)
+    if unload is None:
+        layer.merge()
+        base: nn.Module = layer.get_base_layer()
+        return base
+    # An attention's weights are no parameters while peft holds them; it makes them so again.
+    attention: nn.Module = unload(merge=True, safe_merge=False, adapter_names=None)
+    return attention
 
 
 def _mixes(layer: nn.Conv2d) -> bool:

@@ -39,8 +39,8 @@ TRANSFORMER: dict[str, Any] = {
 RESNET: dict[str, Any] = {
     "architecture": "resnet18",
     "layers": (1, 1, 1, 1),
-    "channels": (8, 8, 16, 16),
-    "stem_width": 8,
+    "channels": (16, 16, 32, 64),
+    "stem_width": 16,
 }
 
 
@@ -84,6 +84,38 @@ def resolved(spec: EncoderSpec) -> ResolvedEncoder:
     )
 
 
+def convolution() -> ResolvedEncoder:
+    """One layer, for tests that run it often."""
+
+    def make(state: dict[str, Tensor]) -> nn.Module:
+        network = _convolution()
+        network.load_state_dict(state)
+        return network
+
+    def drawn(seed: int) -> dict[str, Tensor]:
+        with seeded(seed):
+            return dict(_convolution().state_dict())
+
+    spec = EncoderSpec(
+        name="small",
+        dim=12,
+        architecture="small:convolution",
+        preprocessing=SHAPE,
+        pooling="average",
+        build=make,
+        untrained=drawn,
+    )
+    return resolved(spec)
+
+
+def _convolution() -> nn.Module:
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 8, stride=6), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+
 def transformer() -> ResolvedEncoder:
     return encoder(TRANSFORMER["embed_dim"], **TRANSFORMER)
 
@@ -92,7 +124,11 @@ def resnet() -> ResolvedEncoder:
     return encoder(RESNET["channels"][-1], **RESNET)
 
 
-MADE: dict[str, Callable[[], ResolvedEncoder]] = {"transformer": transformer, "resnet": resnet}
+MADE: dict[str, Callable[[], ResolvedEncoder]] = {
+    "transformer": transformer,
+    "resnet": resnet,
+    "convolution": convolution,
+}
 
 
 def pictures(count: int, side: int = SIDE, planes: int = 1, seed: int = 0) -> Pictures:
