@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from embedcache.errors import PackageMissingError
 from embedcache.finetuning.task import Epoch, Step, Unwatched
@@ -25,7 +26,7 @@ class TensorBoard(Unwatched):
 
         self._writer = SummaryWriter(str(folder))
 
-    def __enter__(self) -> TensorBoard:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
