@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import torch  # noqa: TID253  # nothing here runs without it
 from record import record
-from torch.nn import functional
+from torch.nn import functional  # noqa: TID253  # nothing here runs without it
 
 from embedcache.encoders.network import NetworkEncoder
 from embedcache.encoders.resolve import resolve

@@ -23,7 +23,7 @@ from embedcache.finetuning.recipe import Augment
 #: Side of a grain of speckle, pixels.
 GRAIN = 2
 #: Deviations of a shadow, as shares of the sides, and how much of the light it takes at its centre;
-#: the ranges that Smistad et al. 2018 draw from are about these.
+#: ours.
 _SHADOW_SIDE, _SHADOW_DEPTH = (0.1, 0.4), (0.25, 0.8)
 
 #: What each picture draws, uniform from 0 to 1, in this order.

@@ -44,12 +44,12 @@ class Augment:
         mirror: chance of left for right: the probe turned round. .5, as is usual. There is no
             upside down: the skin is always on top.
         gain: largest change of brightness, as a factor's logarithm. .2: ours, ±20 %.
-        contrast: largest change of contrast, as the logarithm of the exponent of a grey value (0
-            and 1 stay). .3, about Smistad et al. 2018 (doi:10.1117/1.JMI.5.4.044004), who draw an
-            exponent too.
+        contrast: largest change of contrast, as the logarithm of the exponent of a grey value, so
+            that 0 and 1 stay. .3: ours; a scanner's dynamic range is set by hand.
         speckle: deviation of a multiplicative noise with grains of two pixels; each picture draws
             its own between 0 and this. .1: ours.
-        shadow: chance of a shadow, a Gaussian that darkens, as in Smistad et al. .25: ours.
+        shadow: chance of a shadow, a Gaussian that darkens, as Smistad et al. 2018 lay them
+            (doi:10.1117/1.JMI.5.4.044004). .25: ours.
     """
 
     rotation: float = 10.0
