@@ -140,6 +140,9 @@ def _print_described(one: Described) -> None:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    # Digests and addresses go on in the next line; they would end in dots otherwise.
+    table.add_column(overflow="fold")
     for label, text in _lines(one):
         table.add_row(label, text)
     width = None if sys.stdout.isatty() else 120
@@ -147,7 +150,14 @@ def _print_described(one: Described) -> None:
     console.print(one.name, style="bold")
     console.print(table)
     if one.argued:
-        console.print(f"\n{one.argued}")
+        console.print("\n" + "\n\n".join(map(_reflowed, one.argued.split("\n\n"))))
+
+
+def _reflowed(paragraph: str) -> str:
+    """A paragraph as one line, for the terminal to break; lists keep theirs."""
+    lines = paragraph.splitlines()
+    listed = any(line.startswith((" ", "- ", "* ", "|")) for line in lines)
+    return paragraph if listed else " ".join(lines)
 
 
 def _lines(one: Described) -> Iterator[tuple[str, str]]:
@@ -162,6 +172,7 @@ def _lines(one: Described) -> Iterator[tuple[str, str]]:
         yield "source", f"{source.place} {source.file}{size}{digest}"
     yield "parameters", f"{one.parameters:,}" if one.parameters else "not counted"
     yield "domain", one.domain or "none"
+    yield "zero-shot", one.zero_shot
     yield "trained on", "; ".join(one.pretraining) or "not known"
     for seen in one.overlap:
         yield (

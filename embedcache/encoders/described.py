@@ -16,6 +16,7 @@ from embedcache.encoders.reference import EncoderRef, parse_encoder
 from embedcache.encoders.resolve import resolve
 from embedcache.encoders.resolved import FILE, contract_from, varied
 from embedcache.encoders.spec import PRECISIONS, ArithmeticSpec, EncoderSpec, Variant
+from embedcache.encoders.text import NoText, text_half
 from embedcache.errors import WeightsMissingError
 from embedcache.provenance import Overlap
 
@@ -73,6 +74,7 @@ class Described:
         variants: its own, then the precisions.
         parameters: numbers that its feature rests on; 0 if not known.
         domain: what pictures it was trained on.
+        zero_shot: whether prompts meet its vectors, and how long they may be, or why none do.
         pretraining: the data sets it was trained on.
         overlap: of these with cohorts.
         licence: of the weights; empty if not known.
@@ -89,6 +91,7 @@ class Described:
     variants: tuple[VariantLine, ...]
     parameters: int
     domain: str
+    zero_shot: str
     pretraining: tuple[str, ...]
     overlap: tuple[Overlap, ...]
     licence: str
@@ -139,6 +142,7 @@ def _described(
         variants=_variants(network, contract) if network else (),
         parameters=network.parameters if network else 0,
         domain=network.domain if network else "",
+        zero_shot=_zero_shot(ref, plain),
         pretraining=network.pretraining if network else (),
         overlap=network.overlap if network and not contract.random_weights else (),
         licence=plain.licence,
@@ -190,6 +194,14 @@ def _unresolved(ref: EncoderRef, spec: EncoderSpec) -> Contract:
 def _published(spec: EncoderSpec) -> str:
     digest = getattr(spec.sources[0], "sha256", None) if spec.sources else None
     return NOT_YET if digest is None else f"{FILE}{digest}"
+
+
+def _zero_shot(ref: EncoderRef, plain: EncoderSpec | ArithmeticSpec) -> str:
+    network = varied(plain, ref.variants) if isinstance(plain, EncoderSpec) else plain
+    text = text_half(network)
+    if isinstance(text, NoText):
+        return f"no: {text.reason}"
+    return f"yes: prompts of at most {text.context} tokens"
 
 
 def _argued(ref: EncoderRef, spec: EncoderSpec | ArithmeticSpec) -> str:

@@ -111,15 +111,20 @@ def require_text(name: str, spec: EncoderSpec | ArithmeticSpec) -> TextSpec:
     Raises:
         NoTextError: if it has none, or pools its images into another space.
     """
-    text = getattr(spec, "text", None)
-    if isinstance(text, TextSpec) and text.pooling == spec.pooling:
-        return text
-    reason = "it is no image-text model"
+    text = text_half(spec)
     if isinstance(text, NoText):
-        reason = text.reason
-    elif isinstance(text, TextSpec):
-        reason = f"prompts meet its images after {text.pooling}, and this is {spec.pooling}"
-    raise NoTextError(name, reason)
+        raise NoTextError(name, text.reason)
+    return text
+
+
+def text_half(spec: EncoderSpec | ArithmeticSpec) -> TextSpec | NoText:
+    """The text half that an encoder's image vectors meet, its variants applied, or why none is."""
+    text: TextSpec | NoText | None = getattr(spec, "text", None)
+    if text is None:
+        return NoText("it is no image-text model")
+    if isinstance(text, TextSpec) and text.pooling != spec.pooling:
+        return NoText(f"prompts meet its images after {text.pooling}, and this is {spec.pooling}")
+    return text
 
 
 def tokenise(prompts: Sequence[str], context: int) -> NDArray[np.int64]:
