@@ -27,7 +27,7 @@ from embedcache.finetuning.units import Asked, Unit, learnt_and_set_aside
 #: Steps that are timed, after one that is not: the first makes kernels and takes memory.
 _TIMED = 2
 #: Pictures a timed step on a CPU, where a picture takes as long in any batch; a GPU gets its own.
-_FEW = 4
+_FEW = 8
 _BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([mhd])")
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -95,14 +95,17 @@ class _Pool(Generic[Job]):
         context = multiprocessing.get_context("spawn")
         self._jobs = jobs
         self._events: Any = context.Queue()
-        waiting = context.Queue()
+        # Kept here: what a process was given is let go of as soon as that is started.
+        self._waiting: Any = context.Queue()
         for number in range(len(jobs)):
-            waiting.put(number)
+            self._waiting.put(number)
         for _ in devices:
-            waiting.put(None)
+            self._waiting.put(None)
         self._processes = [
             context.Process(
-                target=_serve, args=(make, device, list(jobs), waiting, self._events), daemon=True
+                target=_serve,
+                args=(make, device, list(jobs), self._waiting, self._events),
+                daemon=True,
             )
             for device in devices
         ]
