@@ -1924,3 +1924,26 @@ class RateNotChosenError(FailedWorkError):
             f"{self.encoder} has no learning rate yet, because the first fold's model failed; mend "
             "that and run again, or give one rate: --lr"
         )
+
+
+@dataclass(eq=False)
+class SchedulerGoneError(FailedWorkError):
+    """The Dask scheduler that a run worked on is no longer there."""
+
+    def __str__(self) -> str:
+        return (
+            "the Dask scheduler went away; what was finished is kept, and the same command goes on "
+            "from there"
+        )
+
+
+@dataclass(eq=False)
+class SystemRefusesError(FailedWorkError):
+    """The operating system does not let a place be read or written."""
+
+    place: str
+    reason: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.place} cannot be used ({self.reason}); {self.mend}"

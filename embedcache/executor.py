@@ -138,7 +138,7 @@ def _run_on_dask(
     from distributed import KilledWorker, as_completed
 
     with ExitStack() as stack:
-        client = _client(scheduler, len(units), stack)
+        client = connected(scheduler, len(units), stack)
         # `pure=False`: a unit is done again though another command did one like it.
         futures = [client.submit(_pinned, work, unit, pure=False) for unit in units]
         stack.callback(client.cancel, futures)  # left early: what has not begun never does
@@ -148,8 +148,12 @@ def _run_on_dask(
             yield future
 
 
-def _client(scheduler: str, units: int, stack: ExitStack) -> Any:
-    """Connect to a scheduler, or start one here; the stack closes what it opens."""
+def connected(scheduler: str, units: int, stack: ExitStack) -> Any:
+    """Connect to a scheduler, or start one here; the stack closes what it opens.
+
+    Raises:
+        SchedulerError: if it does not answer.
+    """
     from distributed import Client, LocalCluster
 
     local = _LOCAL.fullmatch(scheduler)

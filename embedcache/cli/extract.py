@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from embedcache.extraction.outcome import Extraction
     from embedcache.extraction.plan import Plan
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; cuda:all, or several with commas.")
+]
 Precision = Annotated[str, typer.Option(help="fp32, or the variants bf16 and fp16.")]
 BatchSize = Annotated[str, typer.Option(help="auto, or images a batch in a first run.")]
 Workers = Annotated[str, typer.Option(help="auto, or how many threads read and decode.")]
 Compile = Annotated[
     bool,
     typer.Option("--compile", help="Let torch.compile make the kernels; costs minutes first."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Dask encodes instead: a scheduler's ADDRESS, or local:N processes."),
 ]
 AllowFailures = Annotated[
     bool, typer.Option("--allow-failures", help="Exit with 0 although images failed.")
@@ -35,6 +41,7 @@ def extract(
     batch_size: BatchSize = "auto",
     workers: Workers = "auto",
     compile: Compile = False,
+    scheduler: Scheduler = None,
     allow_failures: AllowFailures = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -59,7 +66,8 @@ def extract(
         if dry_run:
             planned = plan(store, cohort, references, **settings)  # type: ignore[arg-type]  # a dict of mixed values
         else:
-            done = run(store, cohort, references, compiled=compile, **settings)  # type: ignore[arg-type]  # as above
+            settings |= {"compiled": compile, "scheduler": scheduler}
+            done = run(store, cohort, references, **settings)  # type: ignore[arg-type]  # as above
     if dry_run:
         _show_plan(planned, as_json=json)
         return

@@ -22,6 +22,23 @@ def pick_device(asked: str) -> str:
     return wanted
 
 
+def pick_devices(asked: str) -> tuple[str, ...]:
+    """Turn one device, several with commas between them, or `cuda:all` into devices that are there.
+
+    One may be named twice: two processes then share it.
+
+    Raises:
+        DeviceMissingError: if one of them is not there.
+    """
+    if asked == "cuda:all":
+        found = _devices()
+        gpus = tuple(device for device in found if device.startswith("cuda"))
+        if not gpus:
+            raise DeviceMissingError(asked, ("auto", *found))
+        return gpus
+    return tuple(pick_device(one.strip()) for one in asked.split(","))
+
+
 def device_name(device: str) -> str:
     """What a report calls a device: the GPU's model name, `cpu` or `mps`."""
     if not device.startswith("cuda"):

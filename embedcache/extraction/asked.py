@@ -25,12 +25,22 @@ class Settings:
         batch: images a batch of new feature sets; None: measured.
         workers: threads that read and decode.
         compiled: whether torch.compile makes the kernels.
+        scheduler: whose Dask workers do it; None: this machine does.
+        workers_each: threads that read and decode in each of several processes; None: what cores
+            there are, shared out.
     """
 
     device: str
     batch: int | None
     workers: int
     compiled: bool = False
+    scheduler: str | None = None
+    workers_each: int | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes than this one encode."""
+        return self.scheduler is not None or self.device == "cuda:all" or "," in self.device
 
 
 def resolve_all(
@@ -65,6 +75,7 @@ def settings_for(
     surveys: Sequence[Survey],
     *,
     compiled: bool = False,
+    scheduler: str | None = None,
 ) -> Settings:
     """Settle what was left open: as many workers as cores, fewer where pictures are huge."""
     return Settings(
@@ -72,6 +83,8 @@ def settings_for(
         batch=batch,
         workers=workers or min(cores(), _decodable_at_once(surveys)),
         compiled=compiled,
+        scheduler=scheduler,
+        workers_each=workers,
     )
 
 

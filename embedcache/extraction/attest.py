@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedcache.encoders.selfcheck import self_check
-from embedcache.encoders.spec import Encoder
+from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.progress import Progress
+from embedcache.provenance import Fingerprint
 from embedcache.store.agreement import require_agreement
 from embedcache.store.lease import FeatureLease
 
 
-def attest(encoders: Sequence[Encoder], leases: Sequence[FeatureLease], progress: Progress) -> None:
-    """Check built encoders against what their feature sets say; before `FeatureLease.start_run`.
+def attest(
+    encoders: Sequence[ResolvedEncoder],
+    leases: Sequence[FeatureLease],
+    found: Sequence[Fingerprint | None],
+    progress: Progress,
+) -> None:
+    """Hold self-checks against what feature sets say; before `FeatureLease.start_run`.
 
-    A feature set that is new keeps this machine's fingerprint.
+    A feature set that is new keeps the fingerprint found.
 
     Args:
-        encoders: of one network, so that one forward pass of one picture serves them all.
-        leases: of each encoder.
+        encoders: whose.
+        leases: of each.
+        found: of each, where it is going to run.
         progress: is told where there is nothing to compare with.
 
     Raises:
         FingerprintDiffersError: naming both machines' versions.
     """
-    for encoder, lease, here in zip(encoders, leases, self_check(encoders), strict=True):
+    for encoder, lease, here in zip(encoders, leases, found, strict=True):
         if lease.fresh:
             lease.settle_fingerprint(here)
         elif here is not None and lease.fingerprint is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +15,20 @@ from numpy.typing import NDArray
 from embedcache.contract import Preprocessing
 from embedcache.encoders.device import device_name
 from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.encoders.selfcheck import self_check
 from embedcache.extraction.asked import Settings
-from embedcache.extraction.attest import attest
 from embedcache.extraction.batch import BATCH, measured_batch
 from embedcache.extraction.clock import Clock
+from embedcache.extraction.crewed import crew_passes
 from embedcache.extraction.engine import ThreadEngine
 from embedcache.extraction.outcome import EncoderSummary, PassSummary
 from embedcache.extraction.passes import Pass, device_of, passes
 from embedcache.extraction.pictures import Fitted, Shapes, Wanted, prepare
+from embedcache.extraction.running import Running
 from embedcache.extraction.scratch import Scratch
 from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
 from embedcache.progress import Progress
 from embedcache.provenance import provenance
-from embedcache.store.feature_set import Throughput
 from embedcache.store.lease import FeatureLease
 from embedcache.store.writer import StoreWriter
 
@@ -72,16 +74,8 @@ def encode_missing(
             track.wanted = same.setdefault(track.wanted, track.wanted)
         # Built only where something is missing: a second run needs no model.
         lanes = lanes_of([track for track in tracks if track.wanted])
-        run = _Run(
-            wanted=wanted,
-            leases=leases,
-            scratch=stack.enter_context(Scratch(writer.path.parent)),
-            settings=settings,
-            progress=progress,
-        )
-        device = device_of(lanes, settings.device)
-        # Not a loop: its variable would hold a pass's networks while the next one's are built.
-        done = tuple(map(run.through, passes(lanes, device)))
+        running = Running(wanted=wanted, leases=leases, settings=settings, progress=progress)
+        done = tuple(_passes(running, lanes, stack, writer.path.parent))
     seconds = {name: one.throughput.seconds for one in done for name in one.encoders}
     return Encoding(
         encoders=tuple(_summary(track, len(every), seconds) for track in tracks),
@@ -123,72 +117,43 @@ def _track(
     return Track(encoder, lease, every[~lease.done[every]])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Run:
-    """What all passes of a run share."""
+def _passes(
+    running: Running, lanes: Sequence[Lane], stack: ExitStack, beside: Path
+) -> Iterator[PassSummary]:
+    """Send what lanes lack through them; where, the settings say."""
+    if lanes and running.settings.elsewhere:
+        yield from crew_passes(running, lanes)
+        return
+    scratch = stack.enter_context(Scratch(beside))
+    device = device_of(lanes, running.settings.device)
+    # Not a loop: its variable would hold a pass's networks while the next one's are built.
+    yield from map(partial(_through, running, scratch), passes(lanes, device))
 
-    wanted: Sequence[Wanted]
-    leases: Mapping[str, FeatureLease]
-    scratch: Scratch
-    settings: Settings
-    progress: Progress
 
-    def through(self, one: Pass) -> PassSummary:
-        """Send the images that some lane of a pass lacks through all of its lanes."""
-        self._begin(one)
-        clock = Clock()
-        hungry = frozenset[int]().union(*(lane.wanted for lane in one.lanes))
-        images = [image for image in self.wanted if image.row in hungry]
-        tracks = [track for lane in one.lanes for track in lane.tracks]
+def _through(running: Running, scratch: Scratch, one: Pass) -> PassSummary:
+    """Send the images that some lane of a pass lacks through all of its lanes."""
+    _begin(running, one)
+    clock = Clock()
+    images = running.lacking(one.lanes)
+    with running.shown(one.lanes), ThreadEngine(one.forwards, clock) as engine:
         started = time.monotonic()
-        with ExitStack() as stack:
-            for track in tracks:
-                name = f"encoding {track.encoder.name}"
-                stage = self.progress.stage(name, len(track.wanted), "images")
-                track.stage = stack.enter_context(stage)
-            engine = stack.enter_context(ThreadEngine(one.forwards, clock))
-            job = partial(fitted, one, self.scratch, clock)
-            run_pass(images, one.lanes, engine, job, self.settings.workers, clock)
-        with clock.on("write"):
-            for track in tracks:
-                self._lease(track).flush()
-        throughput = Throughput(
-            images=len(images),
-            seconds=time.monotonic() - started,
-            bare=engine.bare,
-            stages=clock.seconds(),
-            beside=len(tracks),
-        )
-        for track in tracks:
-            self._lease(track).finish(track.encoded / throughput.seconds, throughput)
-        for forward in one.forwards:
-            if forward.compilation is not None:
-                self.progress.note(str(forward.compilation))
-        return PassSummary(
-            encoders=tuple(track.encoder.name for track in tracks),
-            throughput=throughput,
-            limit=clock.limit(),
-            failed=len({row for track in tracks for row in track.failed}),
-        )
+        job = partial(fitted, one, scratch, clock)
+        run_pass(images, one.lanes, engine, job, running.settings.workers, clock)
+    for forward in one.forwards:
+        if forward.compilation is not None:
+            running.progress.note(str(forward.compilation))
+    return running.finish(one.lanes, len(images), started, engine.bare, clock)
 
-    def _lease(self, track: Track) -> FeatureLease:
-        return self.leases[track.encoder.contract.feature_id]
 
-    def _begin(self, one: Pass) -> None:
-        """Settle batches that are to be measured, and record who computes from here on."""
-        compiled = self.settings.compiled
-        for lane, forward in zip(one.lanes, one.forwards, strict=True):
-            leases = [self._lease(track) for track in lane.tracks]
-            if self.settings.batch is None and all(lease.fresh for lease in leases):
-                batch = measured_batch(forward)
-                for lease in leases:
-                    lease.settle_batch(batch)
-            attest(forward.encoders, leases, self.progress)
-            for lease in leases:
-                made = provenance(device_name(forward.device or "cpu"))
-                lease.start_run(made, compiled=compiled)
-            if compiled:
-                forward.compile()
+def _begin(running: Running, one: Pass) -> None:
+    """Settle batches that are to be measured, and record who computes from here on."""
+    for lane, forward in zip(one.lanes, one.forwards, strict=True):
+        if running.measures(lane):
+            running.settle_batch(lane, measured_batch(forward))
+        found = self_check(forward.encoders)
+        running.begin(lane, found, provenance(device_name(forward.device or "cpu")))
+        if running.settings.compiled:
+            forward.compile()
 
 
 def _summary(track: Track, images: int, seconds: dict[str, float]) -> EncoderSummary:

@@ -40,10 +40,20 @@ class Engine(Protocol):
 class ThreadEngine:
     """The forwards of one pass in threads of this process. Use it as a context manager."""
 
-    def __init__(self, forwards: Sequence[Forward], clock: Clock) -> None:
+    def __init__(
+        self, forwards: Sequence[Forward], clock: Clock, threads: int | None = None
+    ) -> None:
+        """See the class.
+
+        Args:
+            forwards: of the pass.
+            clock: counts their time.
+            threads: batches that a CPU encodes at once; None: one a core.
+        """
         self._forwards = forwards
         self._clock = clock
-        self._desks = {device: _Desk(device) for device in {one.device for one in forwards}}
+        devices = {one.device for one in forwards}
+        self._desks = {device: _Desk(device, threads) for device in devices}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,9 +97,9 @@ def threads_of(device: str) -> int:
 class _Desk:
     """One device: its threads, its queue, and how long it worked."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, most: int | None) -> None:
         self._shared = device == "cpu"
-        threads = threads_of(device)
+        threads = most if self._shared and most is not None else threads_of(device)
         self.pool = ThreadPoolExecutor(threads, initializer=_begin, initargs=(device,))
         self.slots = threading.BoundedSemaphore(threads + WAITING)
         self._threads = threads

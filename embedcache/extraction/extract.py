@@ -12,7 +12,7 @@ from embedcache.cohorts.cohort import Cohort
 from embedcache.cohorts.reference import read_all
 from embedcache.cohorts.survey import Survey, survey
 from embedcache.encoders.resolve import ResolvedEncoder
-from embedcache.executor import cores
+from embedcache.executor import check_scheduler, cores
 from embedcache.extraction.asked import resolve_all, settings_for
 from embedcache.extraction.encode import encode_missing
 from embedcache.extraction.outcome import Extraction, failures_of, two_labels_of
@@ -23,7 +23,7 @@ from embedcache.store.stored_cohort import StoredCohort
 from embedcache.store.writer import StoreWriter, create_or_open_for_writing
 
 
-def extract(
+def extract(  # noqa: PLR0913  # what a user may turn, by name
     store: Path,
     cohorts: Sequence[Cohort | str],
     encoders: Sequence[ResolvedEncoder | str],
@@ -32,6 +32,7 @@ def extract(
     batch: int | None = None,
     workers: int | None = None,
     compiled: bool = False,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """Bring a store up to date: encode what is missing, and nothing else.
@@ -40,18 +41,24 @@ def extract(
         store: the feature store; made if it is not there.
         cohorts: values, or references such as `spain=fetal-planes-db:FOLDER`.
         encoders: references such as `efficientnet-lite0`, or resolved encoders.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`; several, with commas between them, or
+            `cuda:all` have a process each.
         batch: images a batch for feature sets that are new (others keep theirs); None: 32 on a
             CPU, what two seconds of trying say on a GPU.
         workers: threads that read and decode; None: one a core, fewer if memory is short.
         compiled: let torch.compile make the kernels; not to the bit what they are without.
+        scheduler: have Dask's workers do it, which must see the images and the weights under the
+            same paths: `local:N` processes, or a scheduler's address.
         progress: what reports the work.
 
     Raises:
         BadInputError: before anything is written, if a cohort or an encoder cannot be read.
         StoreBusyError: if another process writes one of the feature sets.
+        WorkerDiedError: if no worker is left, or the same images end every worker.
     """
     progress = progress or Silent()
+    if scheduler is not None:
+        check_scheduler(scheduler)
     resolved = resolve_all(encoders, progress)
     read = read_all(cohorts)
     key = owner_key()
@@ -59,7 +66,7 @@ def extract(
     writer = create_or_open_for_writing(store)
     rows = [_register(writer, found, key) for found in surveys]
     wanted = _wanted(surveys, rows)
-    settings = settings_for(device, batch, workers, surveys, compiled=compiled)
+    settings = settings_for(device, batch, workers, surveys, compiled=compiled, scheduler=scheduler)
     done = encode_missing(writer, wanted, resolved, settings, progress)
     writer.seal()
     return Extraction(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embedcache.cohorts.cohort import Cohort
 from embedcache.cohorts.reference import read_all
 from embedcache.cohorts.survey import Survey, survey
+from embedcache.encoders.device import pick_devices
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.executor import cores
 from embedcache.extraction.asked import Settings, resolve_all, settings_for
@@ -107,7 +108,10 @@ def plan(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Say what `extract` with the same arguments would do; see there for them and for errors."""
+    """Say what `extract` with the same arguments would do; see there for them and for errors.
+
+    Of several devices the first is measured alone: the time is what that one would take.
+    """
     progress = progress or Silent()
     resolved = resolve_all(encoders, progress)
     surveys = [survey(cohort, workers or cores(), progress) for cohort in read_all(cohorts)]
@@ -118,13 +122,18 @@ def plan(
     lanes = lanes_of([track for track in tracks if track.wanted])
     # Not a loop: its variable would hold a pass's networks while the next one's are built.
     measured = map(
-        partial(_planned_pass, images, settings), passes(lanes, device_of(lanes, device))
+        partial(_planned_pass, images, settings), passes(lanes, device_of(lanes, _one(device)))
     )
     found = list(measured)
     return Plan(
         encoders=tuple(_planned(track, len(images), [one for one, _ in found]) for track in tracks),
         passes=tuple(planned for _, planned in found),
     )
+
+
+def _one(device: str) -> str:
+    """The first of several devices: it is measured, and the others are left out of account."""
+    return pick_devices(device)[0] if "," in device or device == "cuda:all" else device
 
 
 def _distinct(surveys: list[Survey]) -> list[Wanted]:

@@ -213,9 +213,20 @@ def _runs(parts: tuple[Part, ...]) -> list[Run]:
 
 def _joined(one: Run, other: Run) -> Run:
     """A run that was copied while it ran, and its end."""
-    reasons = sorted({*one.failed, *other.failed})
-    failed = {
-        reason: tuple(sorted({*one.failed.get(reason, ()), *other.failed.get(reason, ())}))
-        for reason in reasons
+    halved = _either(one.halved or {}, other.halved or {})
+    return dataclasses.replace(
+        one,
+        rate=one.rate or other.rate,
+        failed=_either(one.failed, other.failed),
+        halved=halved or None,
+        throughput=one.throughput or other.throughput,
+    )
+
+
+def _either(
+    one: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    return {
+        key: tuple(sorted({*one.get(key, ()), *other.get(key, ())}))
+        for key in sorted({*one, *other})
     }
-    return dataclasses.replace(one, rate=one.rate or other.rate, failed=failed)

@@ -1,0 +1,291 @@
+"""Worker processes that spans are given to: one a device of this machine, or a Dask cluster's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, Self, TypeVar
+
+import cloudpickle
+
+from embedcache.errors import SchedulerError, WorkerDiedError
+from embedcache.executor import check_scheduler, connected, cores
+from embedcache.extraction.station import leave
+
+Done = TypeVar("Done")
+
+#: Spans that one device is given at once: while one is encoded, the next is decoded.
+AT_ONCE = 2
+#: Of a Dask worker's GPU, what one span takes: two of them share it.
+_PART = {"GPU": 1 / AT_ONCE}
+#: More workers than any cluster of this machine has.
+_ANY = 1 << 16
+#: Seconds between looks at who is there.
+_LOOK = 5.0
+
+
+class Crew(Protocol):
+    """Does calls in worker processes.
+
+    Attributes:
+        lost: what a call raises whose worker died; another may be given it.
+    """
+
+    lost: tuple[type[BaseException], ...]
+
+    @property
+    def hands(self) -> int:
+        """Worker processes there are."""
+
+    @property
+    def room(self) -> int:
+        """Calls that it likes to have at once."""
+
+    def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
+        """Do a call in some worker, and give what it returns."""
+
+    def dismiss(self, run: str) -> None:
+        """Let all workers give back what a pass holds."""
+
+
+class DeviceCrew:
+    """A process of this machine for each device. Use it as a context manager.
+
+    A process that dies leaves its work to the others.
+    """
+
+    lost: tuple[type[BaseException], ...] = (WorkerDiedError,)
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        """See the class; a device may be named twice."""
+        threads = max(1, cores() // len(devices))
+        self._at_once = threads + 1 if devices[0] == "cpu" else AT_ONCE
+        self._processes = [_Process(device, threads, self._at_once) for device in devices]
+
+    def __enter__(self) -> Self:
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.stop()
+
+    @property
+    def hands(self) -> int:
+        """Processes that live."""
+        return sum(process.alive for process in self._processes)
+
+    @property
+    def room(self) -> int:
+        """One more than are worked on, so that no process waits for the next."""
+        return self.hands * (self._at_once + 1)
+
+    def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
+        """Give a call to the process that has least to do.
+
+        Raises:
+            WorkerDiedError: if no process is left.
+        """
+        alive = [process for process in self._processes if process.alive]
+        if not alive:
+            raise WorkerDiedError
+        return min(alive, key=lambda process: process.waiting).submit(call, *given)
+
+    def dismiss(self, run: str) -> None:
+        """See `Crew.dismiss`."""
+        for process in self._processes:
+            if process.alive:
+                process.submit(leave, run).exception()
+
+
+class DaskCrew:
+    """The workers of a Dask cluster, those that come later too. Use it as a context manager.
+
+    Where workers declare the resource GPU, only they are given work.
+    """
+
+    def __init__(self, scheduler: str) -> None:
+        """See the class; `scheduler` as in `executor.run_units`.
+
+        Raises:
+            SchedulerError: if the scheduler makes no sense, or Dask is not installed.
+        """
+        check_scheduler(scheduler)
+        from distributed import KilledWorker
+
+        self.lost: tuple[type[BaseException], ...] = (KilledWorker,)
+        self._scheduler = scheduler
+        self._stack = ExitStack()
+        self._there: dict[str, tuple[int, float]] = {}
+        self._looked = -_LOOK
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            SchedulerError: if the scheduler does not answer, or has no worker.
+        """
+        with ExitStack() as stack:
+            self._client = connected(self._scheduler, _ANY, stack)
+            if not self._workers():
+                raise SchedulerError(self._scheduler, "has no worker: start one, or more")
+            resources = _PART if self._on_gpus else None
+            self._executor: Executor = self._client.get_executor(pure=False, resources=resources)
+            stack.callback(self._executor.shutdown, wait=False)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def hands(self) -> int:
+        """Workers there are, at least one: another may be on its way."""
+        return max(1, len(self._takers()))
+
+    @property
+    def room(self) -> int:
+        """One more a worker than are worked on, so that none waits for the next."""
+        return sum(self._share(*worker) + 1 for worker in self._takers()) or 1
+
+    def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
+        """Have some worker do a call; the cluster chooses which."""
+        return self._executor.submit(_with_threads, call, *given)
+
+    def dismiss(self, run: str) -> None:
+        """See `Crew.dismiss`; a worker that dies meanwhile holds nothing any more."""
+        self._client.run(leave, run, on_error="ignore")
+
+    def _workers(self) -> dict[str, tuple[int, float]]:
+        """Threads and GPUs of each worker, by address."""
+        if time.monotonic() - self._looked > _LOOK:
+            self._there = self._client.run_on_scheduler(_threads_and_gpus)
+            self._looked = time.monotonic()
+        return self._there
+
+    @property
+    def _on_gpus(self) -> bool:
+        return any(gpus for _, gpus in self._workers().values())
+
+    def _takers(self) -> list[tuple[int, float]]:
+        workers = list(self._workers().values())
+        return [worker for worker in workers if worker[1]] or workers
+
+    def _share(self, threads: int, gpus: float) -> int:
+        return min(threads, int(gpus * AT_ONCE)) if gpus else threads
+
+
+def _threads_and_gpus(dask_scheduler: Any) -> dict[str, tuple[int, float]]:
+    return {
+        address: (worker.nthreads, worker.resources.get("GPU", 0.0))
+        for address, worker in dask_scheduler.workers.items()
+    }
+
+
+def _with_threads(call: Callable[..., Done], *given: object) -> Done:
+    from distributed import get_worker
+
+    return call(*given, device=None, threads=get_worker().state.nthreads)
+
+
+class _Process:
+    """A process for one device, and a thread here that hears from it."""
+
+    def __init__(self, device: str, threads: int, at_once: int) -> None:
+        self._device = device
+        self._threads = threads
+        self._at_once = at_once
+        self._futures: dict[int, Future[Any]] = {}
+        self._given = 0
+        self._guard = threading.Lock()
+        self.alive = False
+
+    @property
+    def waiting(self) -> int:
+        """Calls that it has not answered."""
+        return len(self._futures)
+
+    def start(self) -> None:
+        """Begin; answers come once it has imported what it needs."""
+        from loky.backend import get_context
+
+        # loky's, as it does not run the caller's script again, as `spawn` does.
+        context = get_context("loky")
+        self._pipe, there = context.Pipe()
+        given = (there, self._device, self._threads, self._at_once)
+        self._process = context.Process(target=_serve, args=given, daemon=True)
+        self._process.start()
+        there.close()
+        self.alive = True
+        self._hearing = threading.Thread(target=self._hear, name="embedcache-crew", daemon=True)
+        self._hearing.start()
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+        self._process.terminate()
+        self._hearing.join()
+        self._process.join()
+
+    def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
+        """Send a call."""
+        future: Future[Done] = Future()
+        message = cloudpickle.dumps((call, given))
+        with self._guard:
+            number = self._given = self._given + 1
+            self._futures[number] = future
+            try:
+                self._pipe.send((number, message))
+            except OSError:  # it died; `_hear` says so for those sent before
+                del self._futures[number]
+                future.set_exception(WorkerDiedError())
+        return future
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                number, done, trouble = self._pipe.recv()
+            except (EOFError, OSError):
+                break
+            with self._guard:
+                future = self._futures.pop(number)
+            _settle(future, done, trouble)
+        with self._guard:
+            self.alive = False
+            lost, self._futures = list(self._futures.values()), {}
+        for future in lost:
+            future.set_exception(WorkerDiedError())
+
+
+def _settle(future: Future[Any], done: object, trouble: BaseException | None) -> None:
+    if trouble is None:
+        future.set_result(done)
+    else:
+        future.set_exception(trouble)
+
+
+def _serve(pipe: Connection, device: str, threads: int, at_once: int) -> None:
+    """Do calls as they come, `at_once` of them: a worker process's whole life."""
+    guard = threading.Lock()
+
+    def do(number: int, message: bytes) -> None:
+        answer: tuple[int, object, BaseException | None]
+        try:
+            call, given = cloudpickle.loads(message)
+            answer = (number, call(*given, device=device, threads=threads), None)
+        except Exception as error:  # noqa: BLE001  # raised again in the command's process
+            answer = (number, None, error)
+        with guard:
+            pipe.send(answer)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        while True:
+            try:
+                number, message = pipe.recv()
+            except EOFError:  # the command is gone
+                return
+            pool.submit(do, number, message)

@@ -1,0 +1,302 @@
+"""Worker processes, on this machine or another: their encoders stay built, and spans come to them.
+
+A span is the images of whole batches. Whoever gets it reads, decodes, fits and encodes as a process
+alone would: batches begin at the same rows and a CPU's run on one thread each, so that the vectors
+are the same to the bit. Pixels never travel: a worker reads the files from the disk that all see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+from numpy.typing import NDArray
+
+from embedcache.encoders.device import device_name
+from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.encoders.selfcheck import self_check
+from embedcache.extraction.batch import measured_batch
+from embedcache.extraction.clock import Clock
+from embedcache.extraction.engine import ThreadEngine
+from embedcache.extraction.forward import Forward
+from embedcache.extraction.passes import Pass, built, device_of, passes
+from embedcache.extraction.pictures import Fitted, Shapes, Wanted, prepare
+from embedcache.extraction.scratch import Scratch
+from embedcache.extraction.stream import Lane, Track, run_pass
+from embedcache.provenance import Fingerprint, Provenance, provenance
+from embedcache.store.agreement import require_agreement
+
+#: Seconds after which a station that nothing came to gives its memory to another run's: its
+#: command was killed, or it will build its encoders again.
+_FORSAKEN = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """Encoders that share a forward pass, as they travel.
+
+    Attributes:
+        encoders: of one lane.
+        batch: images a batch; None: to be measured.
+        fingerprints: of each encoder, which a worker's must agree with; empty before there are any.
+    """
+
+    encoders: tuple[ResolvedEncoder, ...]
+    batch: int | None
+    fingerprints: tuple[Fingerprint | None, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Orders:
+    """What a worker must know of a pass.
+
+    Attributes:
+        run: names the pass.
+        lanes: what it may be given to encode, in order.
+        device: `auto` or one that the worker has.
+        threads: that a worker process may keep busy.
+        workers: threads that read and decode; None: what `threads` allow.
+        compiled: whether torch.compile makes the kernels.
+    """
+
+    run: str
+    lanes: tuple[Assignment, ...]
+    device: str
+    threads: int = 1
+    workers: int | None = None
+    compiled: bool = False
+
+    def packed(self) -> bytes:
+        """The orders as they travel, with encoders that a test or a notebook defines."""
+        data: bytes = cloudpickle.dumps(self)
+        return data
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scouted:
+    """What a worker found out before the others are given work.
+
+    Attributes:
+        lanes: places in the orders of those that fit into memory together, the longest first.
+        batch: images a batch of each of these.
+        fingerprints: of each encoder of each of these.
+        made: what computes there.
+    """
+
+    lanes: tuple[int, ...]
+    batch: tuple[int, ...]
+    fingerprints: tuple[tuple[Fingerprint | None, ...], ...]
+    made: Provenance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """Images of whole batches, and which of their rows each lane lacks."""
+
+    images: tuple[Wanted, ...]
+    wanted: tuple[NDArray[np.int64], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Basket:
+    """What became of one encoder's rows of a span; see `stream.Keeper`."""
+
+    batch: int
+    found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
+    halved: list[tuple[NDArray[np.int64], int]] = field(default_factory=list)
+
+    def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Take finite vectors, (k,) rows and (k, dim)."""
+        self.found.append((rows, vectors))
+
+    def fail(self, row: int, reason: str) -> None:
+        """Take note that a row has none."""
+        self.failed[row] = reason
+
+    def note_halved(self, rows: NDArray[np.int64], most: int) -> None:
+        """Take note that memory ended."""
+        self.halved.append((rows, most))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Harvest:
+    """What came of a span.
+
+    Attributes:
+        baskets: of each encoder of each lane, in order.
+        station: which worker process it was, by a random name.
+        bare: seconds of bare forward passes there, since it began.
+        stages: seconds by stage, likewise.
+    """
+
+    baskets: tuple[tuple[Basket, ...], ...]
+    station: str
+    bare: float
+    stages: dict[str, float]
+
+
+class Station:
+    """Built encoders of a pass in a worker process, and the threads that run them."""
+
+    def __init__(self, orders: Orders, lanes: Sequence[Lane], forwards: Sequence[Forward]) -> None:
+        """See the class; `lanes` and `forwards` in the same order."""
+        self.lanes = tuple(lanes)
+        self.forwards = tuple(forwards)
+        self.used = time.monotonic()
+        self.busy = 0
+        threads = orders.threads
+        self._name = secrets.token_hex(8)
+        self._workers = orders.workers or (1 if self.device == "cpu" else max(1, threads // 2))
+        self._clock = Clock()
+        self._engine = ThreadEngine(forwards, self._clock, threads)
+        self._engine.__enter__()
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self.forwards[0].device or "cpu"
+
+    def close(self) -> None:
+        """Give threads and memory back."""
+        self._engine.__exit__(None, None, None)
+
+    def harvest(self, span: Span) -> Harvest:
+        """Encode a span; any number of threads may at once."""
+        lanes = [
+            _lane([track.encoder for track in lane.tracks], lane.batch, rows)
+            for lane, rows in zip(self.lanes, span.wanted, strict=True)
+        ]
+        with Scratch(Path.cwd(), most=0) as scratch:
+            job = partial(_fitted, lanes, scratch, self._clock)
+            run_pass(span.images, lanes, self._engine, job, self._workers, self._clock)
+        return Harvest(
+            baskets=tuple(tuple(_basket(track) for track in lane.tracks) for lane in lanes),
+            station=self._name,
+            bare=self._engine.bare,
+            stages=self._clock.seconds(),
+        )
+
+
+_STATIONS: dict[str, Station] = {}
+_GUARD = threading.RLock()
+
+
+def scout(packed: bytes, *, device: str | None, threads: int) -> Scouted:
+    """Build as many lanes as fit into this worker's memory, and say how they do.
+
+    Args:
+        packed: orders.
+        device: what this worker computes on; None: what the orders say.
+        threads: that this worker may keep busy.
+
+    Raises:
+        DeviceMissingError: if the worker has no such device.
+    """
+    orders = _unpacked(packed, device, threads)
+    with _GUARD:
+        one = _first_pass(orders)
+        place = {lane.tracks[0].encoder.contract.feature_id: lane for lane in one.lanes}
+        first = [lane.encoders[0].contract.feature_id for lane in orders.lanes]
+        lanes = tuple(first.index(feature_id) for feature_id in place)
+        batch = tuple(
+            orders.lanes[number].batch or measured_batch(forward)
+            for number, forward in zip(lanes, one.forwards, strict=True)
+        )
+        found = tuple(tuple(self_check(forward.encoders)) for forward in one.forwards)
+        settled = [
+            _lane(lane.encoders, size)
+            for lane, size in zip((orders.lanes[n] for n in lanes), batch, strict=True)
+        ]
+        station = _settle(orders, settled, one.forwards)
+        made = provenance(device_name(station.device))
+        return Scouted(lanes=lanes, batch=batch, fingerprints=found, made=made)
+
+
+def work(packed: bytes, run: str, span: Span, *, device: str | None, threads: int) -> Harvest:
+    """Encode a span, with encoders that stay built until `leave`.
+
+    Args:
+        packed: orders.
+        run: names their pass.
+        span: images.
+        device: what this worker computes on; None: what the orders say.
+        threads: that this worker may keep busy.
+
+    Raises:
+        FingerprintDiffersError: if this worker's encoders do not give what the others' do.
+    """
+    with _GUARD:  # the first builds, the others wait for it
+        station = _STATIONS.get(run) or _build(_unpacked(packed, device, threads))
+        station.busy += 1
+    try:
+        return station.harvest(span)
+    finally:
+        with _GUARD:
+            station.busy -= 1
+            station.used = time.monotonic()
+
+
+def leave(run: str, **_: object) -> None:
+    """Give back what a pass holds in this process; takes what the others take."""
+    with _GUARD:
+        station = _STATIONS.pop(run, None)
+        if station is not None:
+            station.close()
+
+
+def _unpacked(packed: bytes, device: str | None, threads: int) -> Orders:
+    orders: Orders = cloudpickle.loads(packed)
+    return dataclasses.replace(orders, device=device or orders.device, threads=threads)
+
+
+def _first_pass(orders: Orders) -> Pass:
+    lanes = [_lane(lane.encoders, lane.batch or 1) for lane in orders.lanes]
+    return next(passes(lanes, device_of(lanes, orders.device)))
+
+
+def _build(orders: Orders) -> Station:
+    lanes = [_lane(lane.encoders, lane.batch or 1) for lane in orders.lanes]
+    device = device_of(lanes, orders.device)
+    forwards = [built(lane, device) for lane in lanes]
+    for lane, forward in zip(orders.lanes, forwards, strict=True):
+        checks = zip(lane.encoders, self_check(forward.encoders), lane.fingerprints, strict=True)
+        for encoder, here, there in checks:
+            require_agreement(encoder.name, encoder.contract, here, there)
+    return _settle(orders, lanes, forwards)
+
+
+def _settle(orders: Orders, lanes: Sequence[Lane], forwards: Sequence[Forward]) -> Station:
+    for run, other in list(_STATIONS.items()):
+        if not other.busy and time.monotonic() - other.used > _FORSAKEN:
+            leave(run)
+    if orders.compiled:
+        for forward in forwards:
+            forward.compile()
+    station = _STATIONS[orders.run] = Station(orders, lanes, forwards)
+    return station
+
+
+def _lane(
+    encoders: Sequence[ResolvedEncoder], batch: int, wanted: NDArray[np.int64] | None = None
+) -> Lane:
+    rows = np.zeros(0, np.int64) if wanted is None else wanted
+    return Lane(tuple(Track(encoder, Basket(batch), rows) for encoder in encoders))
+
+
+def _basket(track: Track) -> Basket:
+    assert isinstance(track.keeper, Basket), "see `_lane`"
+    return track.keeper
+
+
+def _fitted(lanes: Sequence[Lane], scratch: Scratch, clock: Clock, image: Wanted) -> Fitted:
+    now = dict.fromkeys(lane.shape for lane in lanes if image.row in lane.wanted)
+    return prepare(image, Shapes(now=tuple(now)), scratch, clock)
