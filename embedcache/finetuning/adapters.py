@@ -5,12 +5,17 @@ and both layers of the MLP, since attention alone is a smaller model at the same
 al., QLoRA, 2023, section 4). In a convolutional network every convolution that mixes channels:
 those by depth (one channel a group) have no rank to lower. Dilated ones are left out, for peft
 would put an undilated one beside them.
+
+torch's `MultiheadAttention` runs its projections without their layers; peft adapts it by adding
+adapters to its weights and taking them off again at each call, which leaves them rounded: they
+would creep, and a resumed training would not end at the same bits. Its projections are therefore
+made layers while adapters lie beside them (`attention`).
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.errors import EncoderUnusableError, PackageMissingError
@@ -33,6 +38,7 @@ def adapt(trunk: nn.Module, encoder: str, *, rank: int, alpha: float) -> None:
     repair_torchvision()  # peft imports it too
     import peft
 
+    _open_attentions(trunk)
     names = targets(trunk)
     if not names:
         raise EncoderUnusableError(encoder, "it has no layer that LoRA could adapt")
@@ -44,17 +50,18 @@ def targets(trunk: nn.Module) -> list[str]:
     """Names of the layers that get an adapter."""
     from torch import nn
 
-    names = []
-    within = "nothing yet"  # the attention passed last, whose inner projection is its own to run
-    for name, module in trunk.named_modules():
-        if name.startswith(within):
-            continue
-        if isinstance(module, nn.MultiheadAttention):
-            names.append(name)
-            within = f"{name}."
-        elif isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and _mixes(module)):
-            names.append(name)
-    return names
+    # The inner projection of an attention that stayed closed is not run as a layer.
+    closed = tuple(
+        f"{name}."
+        for name, module in trunk.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+    )
+    return [
+        name
+        for name, module in trunk.named_modules()
+        if not name.startswith(closed or ("nothing",))
+        and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and _mixes(module)))
+    ]
 
 
 def merge(trunk: nn.Module) -> None:
@@ -62,28 +69,33 @@ def merge(trunk: nn.Module) -> None:
     repair_torchvision()
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    beside = [name for name, module in trunk.named_modules() if isinstance(module, BaseTunerLayer)]
-    # Outer ones first: an attention merges its inner projection itself.
-    for name in beside:
-        try:
-            layer: Any = trunk.get_submodule(name)
-        except AttributeError:
-            continue
-        parent, _, last = name.rpartition(".")
-        setattr(trunk.get_submodule(parent), last, _merged(layer))
-
-
-def _merged(layer: Any) -> nn.Module:
-    """The layer below an adapter, with the adapter in its weights."""
-    unload = getattr(layer, "unload_and_optionally_merge_module", None)
-    if unload is None:
-        layer.merge()
-        base: nn.Module = layer.get_base_layer()
-        return base
-    # An attention's weights are no parameters while peft holds them; it makes them so again.
-    attention: nn.Module = unload(merge=True, safe_merge=False, adapter_names=None)
-    return attention
+    for name, module in list(trunk.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            _put(trunk, name, module.get_base_layer())
+    _close_attentions(trunk)
 
 
 def _mixes(layer: nn.Conv2d) -> bool:
     return layer.groups == 1 and set(layer.dilation) == {1}
+
+
+def _put(trunk: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(trunk.get_submodule(parent), last, module)
+
+
+def _open_attentions(trunk: nn.Module) -> None:
+    from embedcache.finetuning.attention import OpenAttention, can_open
+
+    for name, module in list(trunk.named_modules()):
+        if can_open(module):
+            _put(trunk, name, OpenAttention(module))
+
+
+def _close_attentions(trunk: nn.Module) -> None:
+    from embedcache.finetuning.attention import OpenAttention
+
+    for name, module in list(trunk.named_modules()):
+        if isinstance(module, OpenAttention):
+            _put(trunk, name, module.closed())
