@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
 from pathlib import Path
 
+from embedcache.errors import SystemRefusesError
+
 #: Ends the name of a file that is being written; a kill leaves it, a rerun clears it.
 PARTIAL = ".partial"
+
+#: What a user can mend, and how.
+_MENDS = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EACCES: "ask whoever owns it, or choose another place",
+    errno.EPERM: "ask whoever owns it, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOTDIR: "a file stands where a folder is meant: choose another place",
+    errno.EISDIR: "a folder stands where a file is meant: choose another place",
+    errno.EIO: "copy what is there to another disk: this one may be failing",
+}
+
+
+def refusal(error: OSError) -> SystemRefusesError | None:
+    """What the system refuses, as a sentence with its mend; None for any other error."""
+    mend = _MENDS.get(error.errno or 0)
+    if mend is None:
+        return None
+    reason = os.strerror(error.errno or 0)
+    place = error.filename if isinstance(error.filename, str) else "the disk"
+    return SystemRefusesError(place, reason[:1].lower() + reason[1:], mend)
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -24,6 +24,7 @@ from embedcache.cli.report import report
 from embedcache.cli.shift import shift
 from embedcache.cli.store import app as store
 from embedcache.cli.zero_shot import zero_shot
+from embedcache.durable import refusal
 from embedcache.errors import EmbedcacheError
 
 app = typer.Typer(
@@ -66,6 +67,9 @@ def main() -> None:
     except Exception as error:  # a defect of ours: said in a line, with its place on request
         if debug:
             raise
+        if refused := isinstance(error, OSError) and refusal(error):
+            _say(f"error: {refused}")
+            sys.exit(refused.exit_code)
         _say(f"error: {type(error).__name__}: {error}")
         _say("this is a defect in embedcache; --debug shows where")
         sys.exit(1)

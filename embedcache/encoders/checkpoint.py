@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -177,10 +178,11 @@ def _read_torch(path: Path, *, archive: bool) -> Any:
 
     mapped = archive and path.suffix != ".safetensors"  # torch takes a path's suffix for the format
     try:
-        if mapped:
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-        with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings():
+            # torch warns of pickles that others wrote; what it cannot read it refuses besides.
+            warnings.simplefilter("ignore")
+            source = str(path) if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         # torch's message is a page of advice on how to run the file's code after all.
         return _read_as_data(path)

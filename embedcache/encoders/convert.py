@@ -63,10 +63,15 @@ def convert(reference: str, out: Path) -> EncoderFile:
 def used(
     resolved: ResolvedEncoder, spec: EncoderSpec, state: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The tensors that an encoder's feature, or its embedding of prompts, rests on."""
+    """The tensors that an encoder's feature, or its embedding of prompts, rests on.
+
+    Raises:
+        WeightsMismatchError: if they are another network's.
+    """
+    with resolved.naming_mismatch():
+        whole = _built(spec, state)
     if isinstance(spec.text, TextSpec):
         return state
-    whole = _built(spec, state)
     groups: dict[str, list[str]] = {}
     for key in state:
         groups.setdefault(key.partition(".")[0], []).append(key)

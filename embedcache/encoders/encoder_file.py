@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import secrets
 import struct
 from collections.abc import Mapping
@@ -111,7 +113,9 @@ def write_encoder_file(  # noqa: PLR0913  # the fields of the header
     Raises:
         FileInTheWayError: if the file exists.
         EncoderFileError: if the name has another suffix, by which nobody would know the file.
+        OSError: as the file system gives it; nothing of the file is left then.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     require_new(path)
@@ -127,13 +131,22 @@ def write_encoder_file(  # noqa: PLR0913  # the fields of the header
         blanks=blanks,
         overlap=overlap,
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         save_file(apart, partial, metadata={KEY: canonical_json(header).decode()})
         publish(partial, path)
+    except SafetensorError as error:
+        raise _as_system_said(error, path) from error
     finally:
         partial.unlink(missing_ok=True)
     return header
+
+
+def _as_system_said(error: Exception, path: Path) -> Exception:
+    """The system's own error, of which safetensors keeps the number in its words alone."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(path)) if found else error
 
 
 def require_new(path: Path) -> None:

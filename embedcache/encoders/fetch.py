@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedcache.download import Remote, discard, download
-from embedcache.durable import publish
+from embedcache.durable import publish, refusal
 from embedcache.encoders.drive import by_hand, fetch_from_drive
 from embedcache.encoders.finding import find_weights
 from embedcache.encoders.hub import fetch_from_hub
@@ -209,8 +209,10 @@ def _fetch_one(offers: list[Offer], progress: Progress) -> Fetched:
     for offer in offers:
         try:
             return _fetch(offer, progress)
-        except (EmbedcacheError, OSError) as error:
+        except EmbedcacheError as error:
             problems.append(str(error))
+        except OSError as error:
+            problems.append(str(refusal(error) or error))
     return _failed(offers[0].encoder, offers[0].licence, problems[0])
 
 

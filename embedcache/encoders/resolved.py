@@ -94,7 +94,7 @@ class ResolvedEncoder:
         place = pick_device(device)
         # Seeded, so that nothing random outside the checkpoint, if any, depends on the caller.
         given = blank(self.blanks) if self.blanks else state
-        with self._naming_mismatch(), seeded(0):
+        with self.naming_mismatch(), seeded(0):
             module = self.spec.build(given)
             pool = self.spec.pool and self.spec.pool(given)
             if self.blanks:
@@ -118,7 +118,7 @@ class ResolvedEncoder:
         text = require_text(self.name, self.spec)
         assert isinstance(self.spec, EncoderSpec)  # what has no weights has no text half
         state = self.state()
-        with self._naming_mismatch(), seeded(0):
+        with self.naming_mismatch(), seeded(0):
             module = text.build(state)
         return TextEncoder(
             module,
@@ -129,7 +129,8 @@ class ResolvedEncoder:
         )
 
     @contextmanager
-    def _naming_mismatch(self) -> Iterator[None]:
+    def naming_mismatch(self) -> Iterator[None]:
+        """Let a checkpoint that does not fit say which file it is, and for which encoder."""
         try:
             yield
         except WeightsMismatchError as error:
