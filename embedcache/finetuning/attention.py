@@ -60,7 +60,7 @@ class OpenAttention(nn.Module):
         closed = nn.MultiheadAttention(
             self.in_proj.in_features, self.heads, bias=bias, batch_first=True, device="meta"
         )
-        closed.in_proj_weight = self.in_proj.weight
+        closed.in_proj_weight = nn.Parameter(self.in_proj.weight.detach())
         closed.out_proj.weight = self.out_proj.weight
         if bias:
             closed.in_proj_bias = nn.Parameter(self.in_proj.bias.detach())

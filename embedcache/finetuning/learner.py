@@ -13,7 +13,7 @@ from torch import Tensor  # noqa: TID253  # nothing here runs without it
 from torch.nn import functional  # noqa: TID253  # nothing here runs without it
 
 from embedcache.encoders.memory import is_out_of_memory
-from embedcache.errors import DeviceTooSmallError, TrainingDivergedError
+from embedcache.errors import DeviceTooSmallError, EncoderOutputError, TrainingDivergedError
 from embedcache.finetuning import groups
 from embedcache.finetuning import network as networks
 from embedcache.finetuning.checkpoint import Checkpoint
@@ -62,6 +62,7 @@ class Learner:
         """Measure the features that the head starts from.
 
         Raises:
+            EncoderOutputError: if they are not as long as the contract says.
             TrainingDivergedError: if one is no number.
         """
         training = self.task.training
@@ -69,6 +70,9 @@ class Learner:
         some = training.only(np.lexsort(training.digest.T[::-1])[places])
         self.network.eval()
         feature = self._within_memory(lambda: self._each(some, self.network.feature))
+        expected, found = (len(some), self.task.encoder.contract.dim), tuple(feature.shape)
+        if found != expected:
+            raise EncoderOutputError(self.task.encoder.name, expected, found)
         bad = ~feature.isfinite().all(dim=1)
         if bad.any():
             raise self._diverged(some, np.flatnonzero(bad.cpu().numpy()), epoch=0, step=0)
