@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcache.results.curves_file import Curve
 from embedcache.results.record import CohortRecord, Maker, Record
 from embedcache.results.shift_file import Agreement, EncoderShift, Map
 from embedcache.results.tables import ComparisonRow, Estimand, MetricRow, ReliabilityRow
@@ -92,6 +93,7 @@ class Evidence:
         shift: each encoder's own numbers of `shift`; none where nobody asked.
         agreement: pairs of encoders of `shift`.
         maps: each encoder's.
+        curves: of tuned models.
     """
 
     record: Record
@@ -107,6 +109,7 @@ class Evidence:
     shift: tuple[EncoderShift, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     maps: tuple[EncoderMap, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
 
 def headline_rows(evidence: Evidence) -> Rows:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from embedcache.reporting import (
     calibration,
     checks,
+    curves,
     figures,
     gaps,
     matrices,
@@ -144,6 +145,7 @@ def _content(evidence: Evidence, rows: Rows) -> dict[str, Any]:
         "apart": shifts.apart(evidence),
         "agreements": shifts.agreements(evidence),
         "maps": shifts.maps(evidence),
+        "curves": curves.curve_figures(evidence),
         "look_alike": evidence.look_alike,
         "no_interval": _withheld(boards, names),
         "confusions": [(m, matrices.confusion_tables(evidence, who(m))) for m in makers],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from embedcache.contract import NO_WEIGHTS, Preprocessing
 from embedcache.protocol.protocol import Protocol, how_tested
 from embedcache.reporting.evidence import Evidence, home_and_abroad, is_floor
@@ -10,12 +12,14 @@ from embedcache.results.record import CohortRecord, Maker
 
 #: How each arm is described; any other is named and no more.
 ARMS = {
-    "linear-probe": "A linear probe (standardised features, multinomial logistic regression)",
-    "zero-shot": "Zero-shot classification with prompt ensembles",
-    "fine-tune": "The whole encoder with a linear head",
-    "tune-head": "A linear head on the frozen encoder, trained on augmented images",
-    "lora": "Low-rank adapters in the encoder with a linear head",
+    "linear-probe": "a linear probe (standardised features, multinomial logistic regression)",
+    "zero-shot": "zero-shot classification with prompt ensembles",
+    "fine-tune": "the whole encoder with a linear head",
+    "tune-head": "a linear head on the frozen encoder, learnt from augmented images",
+    "lora": "low-rank adapters in the encoder with a linear head",
 }
+#: Of these, what trains networks on pictures.
+TUNED = frozenset({"fine-tune", "tune-head", "lora"})
 
 
 def methods(evidence: Evidence) -> tuple[str, ...]:
@@ -34,7 +38,11 @@ def methods(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _features(evidence: Evidence) -> str:
-    models = {maker.encoder: maker for maker in evidence.makers if not is_floor(maker)}
+    models = {
+        maker.encoder: maker
+        for maker in evidence.makers
+        if not is_floor(maker) and maker.arm not in TUNED
+    }
     known = [maker for maker in models.values() if maker.contract is not None]
     if not known:
         return ""
@@ -51,26 +59,36 @@ def _features(evidence: Evidence) -> str:
 def _fitting(evidence: Evidence) -> str:
     home, _ = home_and_abroad(evidence)
     protocol = evidence.record.protocol
-    arms = [ARMS.get(arm, f"Arm “{arm}”") for arm in sorted({m.arm for m in evidence.makers})]
+    used = sorted({maker.arm for maker in evidence.makers})
+    arms = joined([ARMS.get(arm, f"arm “{arm}”") for arm in used])
     if protocol is None:
         return "Predictions were made elsewhere and taken as they are."
     if home is None:
         return ""
     return (
-        f"{joined(arms)} was trained on {_described(evidence, home)} "
+        f"{arms[0].upper()}{arms[1:]} {'was' if len(used) == 1 else 'were'} trained on "
+        f"{_described(evidence, home)} "
         f"for {count(len(evidence.record.classes), 'class', 'classes')} "
         f"({joined(evidence.record.classes, most=12)}) and tested by "
-        f"{how_tested(protocol)}. {_tuning(protocol)}"
+        f"{how_tested(protocol)}.{_tuning(protocol, used)}"
     )
 
 
-def _tuning(protocol: Protocol) -> str:
-    tuning = protocol.tuning
-    return (
-        f"The inverse penalty C was chosen among {len(tuning.grid)} values "
-        f"({tuning.grid[0]:g} to {tuning.grid[-1]:g}) by pooled log loss over "
-        f"{tuning.inner_folds} inner patient folds of each training set."
-    )
+def _tuning(protocol: Protocol, arms: Sequence[str]) -> str:
+    """How settings were chosen inside each training set, a sentence for each kind of arm."""
+    tuning, text = protocol.tuning, ""
+    if not TUNED.issuperset(arms):
+        text += (
+            f" The inverse penalty C was chosen among {len(tuning.grid)} values "
+            f"({tuning.grid[0]:g} to {tuning.grid[-1]:g}) by pooled log loss over "
+            f"{tuning.inner_folds} inner patient folds of each training set."
+        )
+    if TUNED.intersection(arms):
+        text += (
+            " Networks were trained on four fifths of the patients of each training set; the loss "
+            "on the others said when to stop and, in the first fold, which learning rate to take."
+        )
+    return text
 
 
 def _abroad(evidence: Evidence) -> str:

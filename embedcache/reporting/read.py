@@ -29,6 +29,7 @@ from embedcache.reporting.evidence import (
     Who,
     who,
 )
+from embedcache.results.curves_file import read_curves
 from embedcache.results.layout import ResultsFolder, open_results, read_record
 from embedcache.results.predictions import Predictions
 from embedcache.results.predictions_file import read_predictions
@@ -71,6 +72,7 @@ def read_evidence(results: Sequence[Path], progress: Progress | None = None) -> 
         left_out=tuple(str(line) for part in gathered for line in part.incomplete),
         reliability=tuple(row for folder in folders for row in _reliability(folder)),
         look_alike=max(map(_look_alike, folders)),
+        curves=tuple(curve for folder in folders for curve in read_curves(folder)),
         **_shift(folders),
     )
 
