@@ -13,8 +13,9 @@ TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 quickstart: .venv/.demo
 	@$(BIN)/embedcache quickstart
 
+# By file: what a module's tests share is made once.
 test: check .venv/.system
-	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadgroup -q
+	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadfile -q
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

@@ -14,9 +14,6 @@ import pytest
 from embedcache import Protocol, evaluate, extract, probe
 from embedcache.results.tables import MetricRow
 
-#: The images are encoded once: all of these tests in one worker.
-pytestmark = pytest.mark.xdist_group("four classes")
-
 #: What another machine's rounding may move: a handful of the 888 images.
 TOLERANCE = 0.02
 

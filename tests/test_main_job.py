@@ -19,9 +19,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-#: The fixtures run once: all of these tests in one worker.
-pytestmark = pytest.mark.xdist_group("main job")
-
 SPAIN, AFRICA = "fetal_planes_db_four_planes", "african_planes"
 
 

@@ -23,9 +23,6 @@ from embedcache.cli import app
 from embedcache.encoders.paper import SEVEN
 from embedcache.store.reader import open_store
 
-#: The fixtures run once: all of these tests in one worker.
-pytestmark = pytest.mark.xdist_group("seven encoders")
-
 SPAIN, AFRICA = "fetal_planes_db_four_planes", "african_planes"
 #: Images of each of the four planes, a patient each: 32 of Spain and 28 of Africa.
 OF_SPAIN, OF_AFRICA = 8, 7

@@ -24,10 +24,9 @@ from embedcache.store.verify import verify
 from embedcache.testing.failing_disk import FailingDisk
 from embedcache.testing.paced_run import KEY, PacedRun, run
 
-pytestmark = [
-    pytest.mark.skipif(os.name == "nt", reason="forks, SIGKILL and file limits are POSIX's"),
-    pytest.mark.xdist_group("forks"),  # one server of forks imports torch once
-]
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="forks, SIGKILL and file limits are POSIX's"
+)
 
 IMAGES = 200
 
