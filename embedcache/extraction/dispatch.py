@@ -113,7 +113,7 @@ def run_spans(
     flying: dict[Future[Harvest], Span] = {}
     with Shelf(clock) as shelf:
         while True:
-            while len(flying) < crew.room:
+            while len(flying) < max(1, crew.room):  # a crew without hands must say so
                 span = lost.popleft() if lost else next(waiting, None)
                 if span is None:
                     break
