@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 _MEASURED = 2048
 #: What AdamW keeps of each parameter.
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+#: Of the loss's scale under fp16, what counts steps.
+_COUNTS = ("growth_interval", "_growth_tracker")
 #: The largest norm of a gradient that is not to be clipped.
 _ANY = float("inf")
 
@@ -143,7 +145,12 @@ class Learner:
         networks.restore(self.network, kept.network)
         self.micro_batch = kept.record.micro_batch
         if kept.record.scaler:
-            self.scaler.load_state_dict(dict(kept.record.scaler))
+            self.scaler.load_state_dict(
+                {
+                    name: int(value) if name in _COUNTS else value
+                    for name, value in kept.record.scaler.items()
+                }
+            )
         for name, value in self._trainable():
             if f"{name}|step" in kept.optimiser:
                 step = kept.optimiser[f"{name}|step"].clone()

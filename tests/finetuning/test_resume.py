@@ -24,6 +24,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"made": "transformer", "tune": "lora"},
     {"made": "resnet", "tune": "head"},
     {"made": "transformer", "tune": "full", "precision": "bf16", "micro_batch": 3},
+    {"made": "convolution", "tune": "full", "precision": "fp16"},
 ]
 
 
