@@ -123,10 +123,11 @@ def disturbed(store: Path, images: int) -> tuple[int, float]:
         def kill() -> None:
             nonlocal deaths
             while not stop.wait(EVERY):
-                nanny = list(cluster.workers.values())[deaths % 2]
-                if nanny.pid is not None:  # else it is being started again
-                    os.kill(nanny.pid, signal.SIGKILL)
+                running = [one for one in cluster.workers.values() if one.status.name == "running"]
+                if len(running) == 2:  # else one is being started again
+                    os.kill(running[deaths % 2].pid, signal.SIGKILL)
                     deaths += 1
+                cluster.scale(2)  # a process killed while it started is given up otherwise
 
         killer = threading.Thread(target=kill)
         killer.start()
