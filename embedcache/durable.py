@@ -32,8 +32,9 @@ def refusal(error: OSError) -> SystemRefusesError | None:
     if mend is None:
         return None
     reason = os.strerror(error.errno or 0)
-    place = error.filename if isinstance(error.filename, str) else "the disk"
-    return SystemRefusesError(place, reason[:1].lower() + reason[1:], mend)
+    # Of a copy, the second name is the copy's.
+    place = error.filename2 or error.filename or "the disk"
+    return SystemRefusesError(str(place), reason[:1].lower() + reason[1:], mend)
 
 
 def write_file(path: Path, data: bytes) -> None:

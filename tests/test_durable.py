@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from embedcache.durable import clear_partial, write_file
+from embedcache.durable import clear_partial, refusal, write_file
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -48,3 +50,36 @@ def test_where_there_is_no_lock_only_old_partial_files_are_cleared(tmp_path: Pat
         os.utime(partial, (partial.stat().st_atime, partial.stat().st_mtime - age))
     assert clear_partial(tmp_path, idle=3600) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["young.12ab34cd.partial"]
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EROFS, "choose a place that can be written"),
+        (errno.EACCES, "ask whoever owns it"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_with_its_mend(number: int, mend: str) -> None:
+    refused = refusal(OSError(number, os.strerror(number), "/disk/file"))
+    assert refused is not None
+    assert str(refused).startswith("/disk/file cannot be used (")
+    assert mend in str(refused)
+    assert refused.exit_code == 1
+
+
+def test_of_a_copy_the_target_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        shutil.copyfile(tmp_path / "a", tmp_path / "folder")
+    told = refusal(caught.value)
+    assert told is not None
+    assert str(tmp_path / "folder") in str(told)
+    both = OSError(errno.ENOSPC, "full", str(tmp_path / "a"), None, str(tmp_path / "b"))
+    assert str(refusal(both)).startswith(f"{tmp_path / 'b'} cannot")
+
+
+def test_what_is_no_refusal_of_a_place_stays_what_it_is() -> None:
+    assert refusal(ConnectionRefusedError(errno.ECONNREFUSED, "refused")) is None
+    assert refusal(OSError("of some library")) is None

@@ -96,4 +96,5 @@ def _show(done: tuple[Fetched, ...]) -> None:
     for one in done:
         if one.problem:
             typer.echo(f"{one.name}: {one.problem}")
-    typer.echo(f"pinned in {weights_folder() / 'weights.lock'}")
+    if any(one.state == "fetched" for one in done):
+        typer.echo(f"pinned in {weights_folder() / 'weights.lock'}")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from embedcache.durable import PARTIAL, publish
+from embedcache.encoders.checkpoint import require_no_page
 from embedcache.encoders.named import specify
 from embedcache.encoders.offers import Fetchable
 from embedcache.encoders.reference import parse_encoder
@@ -37,6 +38,7 @@ def add(encoder: str, file: Path) -> Pin:
     if isinstance(spec, ArithmeticSpec):
         raise WeightsUnwantedError(spec.name, file.name, "it has no weights: leave that out")
     path = WeightFile(file).find(encoder)
+    require_no_page(path)  # before the digest: nobody needs to hear that of a web page
     digest = sha256_file(path)
     published = _require_expected(spec, path, digest)
     resolve(f"{encoder}={path}").build()  # strictly: a file that does not fit ends here

@@ -147,12 +147,22 @@ def looks_like(state: Mapping[str, Tensor]) -> str:
     return f"{len(state)} tensors, the first named {next(iter(state), 'nothing')!r}"
 
 
-def _read(path: Path) -> Any:
+def require_no_page(path: Path) -> bytes:
+    """Look whether a file is what comes instead of weights; gives its first bytes.
+
+    Raises:
+        WeightsUnreadableError: if it is.
+    """
     with path.open("rb") as file:
         head = file.read(32)
     for start, reason in _IMPOSTORS.items():
         if head.lstrip().startswith(start):
             raise WeightsUnreadableError(path.name, reason)
+    return head
+
+
+def _read(path: Path) -> Any:
+    head = require_no_page(path)
     # A safetensors file starts with the length of its JSON header, eight bytes.
     if head[8:9] == b"{":
         return _read_safetensors(path)

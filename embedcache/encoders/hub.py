@@ -63,6 +63,7 @@ def fetch_from_hub(encoder: str, source: HubFile, advance: Callable[[int], None]
 @contextmanager
 def _refusals(encoder: str, source: HubFile) -> Iterator[None]:
     """Say what the hub's client says in one sentence."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -80,20 +81,30 @@ def _refusals(encoder: str, source: HubFile) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         reason = "the hub has no such model, or hides it from you"
         raise _missing(encoder, source, reason) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        reason = "the hub cannot be reached, and its cache here does not hold it"
-        raise _missing(encoder, source, reason) from error
+    except OfflineModeIsEnabled as error:
+        raise _unreachable(encoder, source, "HF_HUB_OFFLINE is set") from error
+    except LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "no connection"
+        raise _unreachable(encoder, source, why) from error
     except HfHubHTTPError as error:
         reason = f"the hub answers {error.response.status_code}"
         raise _missing(encoder, source, reason) from error
-    except OSError as error:
-        reason = f"the hub cannot be reached ({type(error).__name__})"
-        raise _missing(encoder, source, reason) from error
+    # What it descends from: the base of all errors of whichever HTTP client the hub's works with.
+    except HfHubHTTPError.__bases__ as error:  # type: ignore[misc]  # classes of exceptions, all of them
+        raise _unreachable(encoder, source, type(error).__name__) from error
 
 
-def _missing(encoder: str, source: HubFile, reason: str) -> WeightsMissingError:
+def _unreachable(encoder: str, source: HubFile, why: str) -> WeightsMissingError:
+    reason = f"the hub cannot be reached ({why}), and its cache here does not hold it"
+    hint = "unset it" if "OFFLINE" in why else "check the network and HTTPS_PROXY"
+    return _missing(encoder, source, reason, f"{hint}, then {how_to_fetch(encoder, source)}")
+
+
+def _missing(
+    encoder: str, source: HubFile, reason: str, mend: str | None = None
+) -> WeightsMissingError:
     where = f"{source.repository} on the Hugging Face hub: {reason}"
-    return WeightsMissingError(encoder, where, source.mend or how_to_fetch(encoder, source))
+    return WeightsMissingError(encoder, where, mend or source.mend or how_to_fetch(encoder, source))
 
 
 def _forwarding(advance: Callable[[int], None]) -> type[Any]:

