@@ -145,8 +145,8 @@ class DaskCrew:
 
     @property
     def hands(self) -> int:
-        """Workers there are, at least one: another may be on its way."""
-        return max(1, len(self._takers()))
+        """Workers there are; none, while those killed are being started again."""
+        return len(self._takers())
 
     @property
     def room(self) -> int:

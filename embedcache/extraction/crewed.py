@@ -54,7 +54,7 @@ def _through(
             running.settle_batch(lane, batch)
         running.begin(lane, prints, found.made)
     clock, images = Clock(), running.lacking(lanes)
-    hands, started = crew.hands, time.monotonic()
+    hands, started = max(1, crew.hands), time.monotonic()
     with running.shown(lanes):
         spans = spans_of(images, lanes, fast=found.made.device != "cpu")
         packed = _settled(orders, found).packed()

@@ -7,8 +7,9 @@ to another; one that loses workers time and again is what kills them, and ends t
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,8 @@ Done = TypeVar("Done")
 #: Images a span, rounded to whole batches: on a fast device what a span costs beside its pictures
 #: must not show; on a CPU one batch is seconds of work already.
 _ON_FAST = 256
+#: Seconds that a crew may be without any worker, and between looks at it.
+PATIENCE, _LOOK = 300.0, 10.0
 #: Times that a span may be lost. Dask itself has tried it four times before it calls it lost.
 LOSSES = 3
 
@@ -120,7 +123,7 @@ def run_spans(
                 flying[crew.submit(work, *orders, span)] = span
             if not flying:
                 break
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            for future in _first(flying, crew):
                 span = flying.pop(future)
                 harvest = landed(future, crew)
                 if harvest is None:
@@ -131,6 +134,19 @@ def run_spans(
     for stage, seconds in accounts.stages():
         clock.add(stage, seconds)
     return accounts
+
+
+def _first(flying: Collection[Future[Harvest]], crew: Crew) -> set[Future[Harvest]]:
+    """Calls that are done, at least one, so long as there is a worker or may be one soon."""
+    deserted = time.monotonic()
+    while True:
+        done, _ = wait(flying, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        if done:
+            return done
+        if crew.hands:
+            deserted = time.monotonic()
+        elif time.monotonic() - deserted > PATIENCE:
+            raise WorkerDiedError
 
 
 def landed(future: Future[Done], crew: Crew) -> Done | None:

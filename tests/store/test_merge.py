@@ -22,7 +22,8 @@ from embedcache.errors import (
     UnsealedError,
 )
 from embedcache.store import objects, staging
-from embedcache.store.merge import Merged, MergedFeatures, merge
+from embedcache.store.feature_set import Run
+from embedcache.store.merge import Merged, MergedFeatures, _joined, merge
 from embedcache.store.reader import open_store
 from embedcache.store.verify import verify
 from embedcache.store.writer import create_or_open_for_writing
@@ -256,3 +257,12 @@ def test_a_killed_merge_leaves_no_store_and_its_rerun_the_same_bytes(
     merge(a, b, tmp_path / "c.zarr")
     assert data(tmp_path / "c.zarr") == data(tmp_path / "undisturbed.zarr")
     assert verify(tmp_path / "c.zarr").sound
+
+
+def test_rows_that_either_copy_of_a_run_halved_are_named(run) -> None:
+    copied = Run(id="0" * 16, provenance=run, rate=None, failed={}, halved={"8": (1, 2)})
+    ended = dataclasses.replace(copied, rate=2.0, halved={"8": (2, 3), "4": (9,)})
+    for pair in ((copied, ended), (ended, copied)):
+        joined = _joined(*pair)
+        assert (joined.rate, joined.halved) == (2.0, {"4": (9,), "8": (1, 2, 3)})
+    assert _joined(*[dataclasses.replace(copied, halved=None)] * 2).halved is None
