@@ -10,7 +10,8 @@ from pathlib import Path
 from embedcache.errors import TrainingDivergedError
 from embedcache.finetuning.gather import Gallery, gallery
 from embedcache.finetuning.loop import train
-from embedcache.finetuning.task import Report, Together
+from embedcache.finetuning.task import Epoch, Report, Step, Together, Unwatched
+from embedcache.finetuning.tensorboard import TensorBoard
 from embedcache.finetuning.units import Unit
 from embedcache.finetuning.work import do_unit, tasks_of
 from embedcache.results.layout import folder_name
@@ -50,7 +51,10 @@ class _Bench:
 
     def __call__(self, job: Job, report: Report) -> None:
         pictures = self._gathered(job.unit)
-        report = _reported(self._tensorboard, job, report)
+        with _reported(self._tensorboard, job, report) as told:
+            self._do(job, pictures, told)
+
+    def _do(self, job: Job, pictures: Gallery, report: Report) -> None:
         if job.rate is None:
             do_unit(job.unit, pictures, self._device, report)
             return
@@ -75,11 +79,34 @@ class _Bench:
         return self._pictures[unit.reference]
 
 
-def _reported(tensorboard: Path | None, job: Job, report: Report) -> Report:
+@contextmanager
+def _reported(tensorboard: Path | None, job: Job, report: Report) -> Iterator[Report]:
     if tensorboard is None:
-        return report
-    from embedcache.finetuning.tensorboard import TensorBoard
-
+        yield report
+        return
     unit = job.unit
+    rate = "" if job.rate is None else f"-rate-{job.rate:g}"
     place = tensorboard / unit.asked.arm / folder_name(unit.reference)
-    return Together((report, TensorBoard(place / f"fold-{unit.fold}")))
+    with ExitStack() as stack:
+        yield Together((report, _Boards(place, f"fold-{unit.fold}{rate}", stack)))
+
+
+class _Boards(Unwatched):
+    """Opens a board for each training of a unit: they would write over one another in one."""
+
+    def __init__(self, folder: Path, name: str, stack: ExitStack) -> None:
+        self._folder, self._name, self._stack = folder, name, stack
+        self._board: TensorBoard | None = None
+        self._number = self._last = 0
+
+    def stepped(self, step: Step) -> None:
+        if self._board is None or step.step <= self._last:
+            self._number += 1
+            place = self._folder / f"{self._name}-training-{self._number}"
+            self._board = self._stack.enter_context(TensorBoard(place))
+        self._last = step.step
+        self._board.stepped(step)
+
+    def finished(self, epoch: Epoch) -> None:
+        if self._board is not None:
+            self._board.finished(epoch)

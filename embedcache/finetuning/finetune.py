@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from embedcache.cohorts.cohort import Cohort
 from embedcache.durable import clear_partial
 from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.errors import PackageMissingError
 from embedcache.finetuning.bench import Job, worker
 from embedcache.finetuning.devices import run_jobs
 from embedcache.finetuning.plan import FULL, Plan, plan_finetune
@@ -59,6 +61,7 @@ def finetune(  # noqa: PLR0913  # a verb has as many settings
 
     Raises:
         EncoderUnusableError: if an encoder has no network.
+        PackageMissingError: if what is asked for needs a package that is not installed.
         ProtocolDiffersError: if the results folder is of other images, classes, folds or cohorts.
         OtherTuningError: if it holds predictions of these encoders by other settings.
         BudgetTooSmallError: if no encoder fits the budget.
@@ -67,6 +70,8 @@ def finetune(  # noqa: PLR0913  # a verb has as many settings
         BadInputError: as `resolve` and `prepare`.
     """
     progress = progress or Silent()
+    if tensorboard is not None and find_spec("tensorboard") is None:
+        raise PackageMissingError("--tensorboard", "tensorboard")
     plan = plan_finetune(
         cohorts,
         encoders,

@@ -163,6 +163,14 @@ def test_other_settings_or_another_protocol_are_refused(ward, both: Path) -> Non
         tune(ward, both, protocol=replace(PROTOCOL, seed=5))
 
 
+def test_every_training_gets_a_board_of_its_own(ward, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    asked = Asked(tune="head", recipe=replace(RECIPE, epochs=1), rates=(1e-3, 3e-3))
+    tune(ward, tmp_path / "results", asked, tensorboard=tmp_path / "boards")
+    folders = {file.parent.name for file in (tmp_path / "boards").rglob("events*")}
+    assert folders == {"fold-0-training-1", "fold-0-training-2", "fold-1-training-1"}
+
+
 def test_a_refit_adds_the_model_of_all_training_images(ward, tmp_path: Path) -> None:
     out = tmp_path / "results"
     asked = Asked(tune="head", recipe=RECIPE, rates=(1e-3,))
@@ -175,6 +183,7 @@ def test_a_refit_adds_the_model_of_all_training_images(ward, tmp_path: Path) -> 
     assert tune(ward, out, asked).missing == ()
 
 
+@pytest.mark.slow  # two more processes, each with its own torch
 def test_two_devices_give_what_one_gives(ward, both: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(planning, "devices_of", lambda _: ("cpu", "cpu"))
     tune(ward, tmp_path / "results")
@@ -184,6 +193,7 @@ def test_two_devices_give_what_one_gives(ward, both: Path, tmp_path: Path, monke
 
 KILLED = """
 import os, signal, sys
+from contextlib import nullcontext
 from pathlib import Path
 from embedcache import Protocol, finetune
 from embedcache.finetuning import bench
@@ -199,7 +209,7 @@ class Killer:
     def finished(self, epoch): pass
     def note(self, line): pass
 
-bench._reported = lambda *_: Killer()
+bench._reported = lambda *_: nullcontext(Killer())
 finetune(
     sys.argv[3:], ["timm:test_resnet=random"],
     Protocol(train="home", external=("abroad",), folds=2), out=Path(sys.argv[2]), device="cpu",
