@@ -12,6 +12,7 @@ from embedcache.cli.arguments import Json
 from embedcache.cli.extract import Device
 
 if TYPE_CHECKING:
+    from embedcache.cohorts.cohort import Cohort as CohortImages
     from embedcache.download import Remote
     from embedcache.encoders.resolve import ResolvedEncoder
     from embedcache.encoders.validation.agreement import Agreement
@@ -67,12 +68,14 @@ def validate(
     --store store.zarr
     """
     from embedcache.cli.show import progress_bars
+    from embedcache.cohorts.reference import read_cohort
     from embedcache.encoders.reference import parse_encoder
     from embedcache.encoders.resolve import resolve
     from embedcache.encoders.validation.references import reference_of
 
     published = reference_of(parse_encoder(name).name)
     resolved = resolve(name)
+    asked = read_cohort(cohort)  # before anything is fetched for it
     with TemporaryDirectory(prefix="embedcache-") as scratch, progress_bars() as progress:
         folder = Path(scratch)
         found = _compared(
@@ -80,7 +83,7 @@ def validate(
             resolved,
             predictions=reference or _fetched(published.predictions, folder, progress),
             prompts=prompts or _fetched(published.prompts, folder, progress),
-            cohort=cohort,
+            asked=asked,
             store=store or folder / "store.zarr",
             device=device,
             progress=progress,
@@ -105,14 +108,13 @@ def _compared(
     *,
     predictions: Path,
     prompts: Path,
-    cohort: str,
+    asked: CohortImages,
     store: Path,
     device: str,
     progress: Progress,
 ) -> Agreement:
     import numpy as np
 
-    from embedcache.cohorts.reference import read_cohort
     from embedcache.encoders.validation.agreement import agreement, rows_of
     from embedcache.extraction.extract import extract
     from embedcache.probing.zero_shot import class_vectors, logits
@@ -120,7 +122,6 @@ def _compared(
 
     # What can be wrong at once is said before an hour of work.
     published, views = reference.read(predictions), reference.read_prompts(prompts)
-    asked = read_cohort(cohort)
     rows = rows_of(reference, published, [asked.classes[k] for k in asked.label.tolist()])
     text = resolved.build_text()
     sentences = [(prompt, place) for place, own in enumerate(views.values()) for prompt in own]

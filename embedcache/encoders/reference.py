@@ -81,6 +81,7 @@ def parse_encoder(text: str) -> EncoderRef:
     name, *variants = head.split("@")
     sound = (
         _NAME.fullmatch(name)
+        and (":" in name or not name.endswith(".py"))  # a file of one's own lacks its factory
         and all(_VARIANT.fullmatch(variant) for variant in variants)
         and len(set(variants)) == len(variants)
         and bool(weights) == bool(equals)

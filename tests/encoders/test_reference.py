@@ -68,6 +68,8 @@ def test_a_reference_survives_printing(case: Expect) -> None:
         "usfm@bf16@bf16",
         "timm:",
         "timm:a/b",
+        "my.py",
+        "my.py=random",
         "my.py:",
         "my.py:1st",
         "my encoder.py:make",
