@@ -165,7 +165,8 @@ def _lines(one: Described) -> Iterator[tuple[str, str]]:
     yield from _contract(one)
     for variant in one.variants:
         yield f"@{variant.name}", _variant(variant)
-    yield "weights", _weights(one.weights)
+    random = one.contract.random_weights
+    yield "weights", "RANDOM WEIGHTS: nobody trained them" if random else _weights(one.weights)
     for source in one.sources:
         size = f", {_size(source.size)}" if source.size else ""
         digest = f", sha256 {source.sha256}" if source.sha256 else ""

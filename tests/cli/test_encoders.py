@@ -107,6 +107,11 @@ def test_show_says_whether_prompts_meet_an_encoder_and_if_not_why(name: str, sai
     assert json.loads(run("show", name, "--json").stdout)["zero_shot"].startswith(said)
 
 
+def test_show_marks_weights_that_nobody_trained() -> None:
+    assert "RANDOM WEIGHTS" in run("show", "usfm=random").stdout
+    assert "RANDOM WEIGHTS" not in run("show", "usfm").stdout
+
+
 def test_show_says_that_unknown_is_not_no() -> None:
     assert "unknown is not no" in run("show", "usfm").stdout.replace("\n", " ")
 
