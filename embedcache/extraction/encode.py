@@ -24,6 +24,7 @@ from embedcache.extraction.engine import ThreadEngine
 from embedcache.extraction.outcome import EncoderSummary, PassSummary
 from embedcache.extraction.passes import Pass, device_of, passes
 from embedcache.extraction.pictures import Fitted, Shapes, Wanted, prepare
+from embedcache.extraction.rows import Rows
 from embedcache.extraction.running import Running
 from embedcache.extraction.scratch import Scratch
 from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
@@ -69,7 +70,7 @@ def encode_missing(
         }
         tracks = [_track(encoder, leases, every, progress) for encoder in encoders]
         # Most encoders lack the same rows: one set of them, not seven.
-        same: dict[frozenset[int], frozenset[int]] = {}
+        same: dict[Rows, Rows] = {}
         for track in tracks:
             track.wanted = same.setdefault(track.wanted, track.wanted)
         # Built only where something is missing: a second run needs no model.

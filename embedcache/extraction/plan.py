@@ -24,6 +24,7 @@ from embedcache.extraction.encode import fitted
 from embedcache.extraction.engine import ThreadEngine, threads_of
 from embedcache.extraction.passes import Pass, device_of, passes
 from embedcache.extraction.pictures import Wanted
+from embedcache.extraction.rows import in_any
 from embedcache.extraction.scratch import Scratch
 from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
 from embedcache.progress import Progress, Silent
@@ -182,8 +183,8 @@ def _planned(track: Track, images: int, found: list[tuple[Lane, ...]]) -> Planne
 def _planned_pass(
     images: list[Wanted], settings: Settings, one: Pass
 ) -> tuple[tuple[Lane, ...], PlannedPass]:
-    hungry = frozenset[int]().union(*(lane.wanted for lane in one.lanes))
-    some = [image for image in images if image.row in hungry]
+    hungry = {lane.wanted for lane in one.lanes}
+    some = [image for image in images if in_any(hungry, image.row)]
     planned = PlannedPass(
         encoders=tuple(track.encoder.name for lane in one.lanes for track in lane.tracks),
         images=len(some),

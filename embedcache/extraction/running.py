@@ -12,6 +12,7 @@ from embedcache.extraction.attest import attest
 from embedcache.extraction.clock import Clock
 from embedcache.extraction.outcome import PassSummary
 from embedcache.extraction.pictures import Wanted
+from embedcache.extraction.rows import in_any
 from embedcache.extraction.stream import Lane, Track
 from embedcache.progress import Progress
 from embedcache.provenance import Fingerprint, Provenance
@@ -37,8 +38,8 @@ class Running:
 
     def lacking(self, lanes: Sequence[Lane]) -> list[Wanted]:
         """Images that some lane lacks."""
-        hungry = frozenset[int]().union(*(lane.wanted for lane in lanes))
-        return [image for image in self.wanted if image.row in hungry]
+        hungry = {lane.wanted for lane in lanes}
+        return [image for image in self.wanted if in_any(hungry, image.row)]
 
     def measures(self, lane: Lane) -> bool:
         """Whether nothing yet decides a lane's batch."""

@@ -26,6 +26,7 @@ from embedcache.extraction.clock import Clock
 from embedcache.extraction.engine import Engine
 from embedcache.extraction.forward import Encoded
 from embedcache.extraction.pictures import Fitted, Pixels, Wanted, ahead, fitting
+from embedcache.extraction.rows import Rows
 from embedcache.extraction.shelf import Shelf
 from embedcache.progress import Stage
 
@@ -57,7 +58,7 @@ class Track:
     def __init__(self, encoder: ResolvedEncoder, keeper: Keeper, wanted: NDArray[np.int64]) -> None:
         self.encoder = encoder
         self.keeper = keeper
-        self.wanted = frozenset(wanted.tolist())
+        self.wanted = Rows.of(wanted)
         self.encoded = 0
         self.failed: dict[int, str] = {}
         self.stage: Stage | None = None
@@ -97,7 +98,7 @@ class Lane:
         return self.tracks[0].keeper.batch
 
     @property
-    def wanted(self) -> frozenset[int]:
+    def wanted(self) -> Rows:
         """Rows that its encoders lack."""
         return self.tracks[0].wanted
 
