@@ -32,7 +32,7 @@ def add(encoder: str, file: Path) -> Pin:
         WeightsUnreadableError, WeightsMismatchError: if it is no checkpoint, or another network's.
     """
     ref = parse_encoder(encoder)
-    if ref.variants or ref.weights or ref.folder:
+    if ref.variants or ref.weights or ref.file or ref.encoder_file:
         raise ReferenceSyntaxError("name of an encoder", encoder, "NAME alone, as in the list")
     spec = specify(ref)
     if isinstance(spec, ArithmeticSpec):

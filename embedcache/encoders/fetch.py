@@ -6,8 +6,7 @@ that its publisher states, else with what `weights.lock` pinned when it first ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +16,10 @@ from embedcache.durable import publish, refusal
 from embedcache.encoders.drive import by_hand, fetch_from_drive
 from embedcache.encoders.finding import find_weights
 from embedcache.encoders.hub import fetch_from_hub
+from embedcache.encoders.meter import Meter, metered
 from embedcache.encoders.named import specify
 from embedcache.encoders.offers import Fetchable, Offer, offer_of, part_of, require_space
-from embedcache.encoders.reference import parse_encoders
+from embedcache.encoders.reference import EncoderRef, parse_encoders
 from embedcache.encoders.spec import ArithmeticSpec, EncoderSpec
 from embedcache.encoders.weights import (
     DriveFile,
@@ -34,10 +34,11 @@ from embedcache.errors import (
     DigestDiffersError,
     DownloadFailedError,
     EmbedcacheError,
+    ReferenceSyntaxError,
     UnknownNameError,
     WeightsMissingError,
 )
-from embedcache.progress import Progress, Silent, Stage
+from embedcache.progress import Progress, Silent
 
 State = Literal["fetched", "here", "failed", "none needed"]
 
@@ -112,10 +113,15 @@ class Plan:
 
 
 def plan(encoders: Sequence[str]) -> Plan:
-    """Look what is here, and ask the servers about the rest; nothing is fetched or written."""
+    """Look what is here, and ask the servers about the rest; nothing is fetched or written.
+
+    Raises:
+        UnknownNameError: if there is no such encoder.
+        ReferenceSyntaxError: if one is a file, or comes with weights.
+    """
     settled: dict[str, Fetched] = {}
     offers: dict[str, list[Offer]] = {}
-    specs = {ref.name: specify(ref) for ref in parse_encoders(encoders)}
+    specs = {ref.name: specify(ref) for ref in _published(encoders)}
     for name, spec in specs.items():
         held = _held(name, spec)
         if held is not None:
@@ -127,6 +133,16 @@ def plan(encoders: Sequence[str]) -> Plan:
             else:
                 settled[name] = _failed(spec.name, spec.licence, problems[0])
     return Plan(names=tuple(specs), settled=settled, offers=offers)
+
+
+def _published(encoders: Sequence[str]) -> tuple[EncoderRef, ...]:
+    """The encoders asked for; their variants have the same weights."""
+    refs = parse_encoders(encoders)
+    for ref in refs:
+        if ref.weights is not None or ref.file is not None or ref.encoder_file is not None:
+            grammar = "NAME, as in the list; a file that is here needs no fetching"
+            raise ReferenceSyntaxError("encoder to fetch", str(ref), grammar)
+    return refs
 
 
 def agree(planned: Plan, licences: Sequence[str], consent: Consent) -> Plan:
@@ -221,7 +237,7 @@ def _failed(name: str, licence: str, problem: str) -> Fetched:
 
 
 def _fetch(offer: Offer, progress: Progress) -> Fetched:
-    with _metered(progress, offer) as meter:
+    with metered(progress, f"fetching {offer.encoder}", offer.size) as meter:
         if isinstance(offer.source, HubFile):
             file = fetch_from_hub(offer.encoder, offer.source, meter.advance)
             digest, inside = _require(offer, file), ""
@@ -243,7 +259,7 @@ def _fetch(offer: Offer, progress: Progress) -> Fetched:
     )
 
 
-def _gathered(offer: Offer, source: HttpsFile | DriveFile, meter: _Meter) -> tuple[Path, str]:
+def _gathered(offer: Offer, source: HttpsFile | DriveFile, meter: Meter) -> tuple[Path, str]:
     """The file in the weights folder, checked before it has its name, and its digest."""
     part = part_of(offer)
     path = part.with_suffix("")
@@ -290,30 +306,3 @@ def _require(offer: Offer, file: Path) -> str:
     if not sound:
         raise DigestDiffersError(source.file, str(offer.sha256), digest, mend)
     return digest
-
-
-class _Meter:
-    """Turns bytes into a bar of megabytes."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._bytes = self._said = 0
-
-    def advance(self, count: int) -> None:
-        """Count bytes; fewer where some are taken back."""
-        self._bytes += count
-        whole = self._bytes // 1_000_000
-        if whole != self._said:
-            self._stage.advance(whole - self._said)
-            self._said = whole
-
-    def report(self, done: int, _total: int | None) -> None:
-        """Set the bytes so far."""
-        self.advance(done - self._bytes)
-
-
-@contextmanager
-def _metered(progress: Progress, offer: Offer) -> Iterator[_Meter]:
-    total = (offer.size or 0) // 1_000_000
-    with progress.stage(f"fetching {offer.encoder}", total, "MB") as stage:
-        yield _Meter(stage)

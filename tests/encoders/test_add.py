@@ -99,8 +99,9 @@ def test_what_does_not_load_is_not_taken(tmp_path: Path) -> None:
         add("efficientnet-lite0", tmp_path / "none.pth")
     with pytest.raises(WeightsUnwantedError):
         add("pixels", page)
-    with pytest.raises(ReferenceSyntaxError, match="NAME alone"):
-        add("efficientnet-lite0@bf16", page)
+    for other in ("efficientnet-lite0@bf16", "efficientnet-lite0=random", "my.py:make"):
+        with pytest.raises(ReferenceSyntaxError, match="NAME alone"):
+            add(other, page)
     assert not weights_folder().exists()
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from embedcache import registry
 from embedcache.contract import Preprocessing
-from embedcache.encoders import fetch as room
 from embedcache.encoders.fetch import Fetched, fetch
+from embedcache.encoders.meter import Meter
 from embedcache.encoders.offers import Offer
 from embedcache.encoders.resolve import resolve
 from embedcache.encoders.spec import EncoderSpec
@@ -24,6 +24,7 @@ from embedcache.encoders.weights_lock import read_lock
 from embedcache.errors import (
     DigestDiffersError,
     DiskFullError,
+    ReferenceSyntaxError,
     SchemaError,
     UnknownNameError,
     WeightsMissingError,
@@ -162,6 +163,12 @@ def test_a_licence_of_what_is_not_fetched_is_a_typo() -> None:
         fetch(["good"], licences=["other"])
 
 
+@pytest.mark.parametrize("given", ["usfm=w.pth", "usfm=random", "my.py:make", "x.safetensors"])
+def test_what_is_here_already_is_no_encoder_to_fetch(given: str) -> None:
+    with pytest.raises(ReferenceSyntaxError, match="is no encoder to fetch; write NAME, as in"):
+        fetch([given])
+
+
 def test_one_that_fails_does_not_stop_the_others() -> None:
     rows = one("page", "gone", "good")
     assert [row.state for row in rows.values()] == ["failed", "failed", "fetched"]
@@ -257,7 +264,7 @@ def test_bytes_become_a_bar_of_megabytes() -> None:
         def advance(self, units: int = 1) -> None:
             self.done += units
 
-    meter = room._Meter(Counting())
+    meter = Meter(Counting())
     for _ in range(5):
         meter.advance(700_000)
     assert meter._stage.done == 3
