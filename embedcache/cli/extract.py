@@ -64,6 +64,8 @@ def extract(
             "progress": progress,
         }
         if dry_run:
+            if scheduler is not None:
+                progress.note("timed on this machine alone: the plan asks no scheduler")
             planned = plan(store, cohort, references, **settings)  # type: ignore[arg-type]  # a dict of mixed values
         else:
             settings |= {"compiled": compile, "scheduler": scheduler}

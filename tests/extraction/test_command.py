@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from embedcache.cli import app
+from embedcache.errors import SchedulerError
 from embedcache.testing.paced_run import KEY
 
 
@@ -49,3 +50,22 @@ def test_a_run_shows_its_passes_and_a_rerun_none(arguments: list[str]) -> None:
     again = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert again["passes"] == []
     assert again["encoders"][0]["encoded"] == 0
+
+
+def test_processes_of_several_devices_fill_the_same_store(arguments: list[str]) -> None:
+    first = CliRunner().invoke(app, [*arguments, "--device", "cpu,cpu", "--json"])
+    assert first.exit_code == 0, first.output
+    (encoder,) = json.loads(first.stdout)["encoders"]
+    assert (encoder["encoded"], encoder["failed"]) == (encoder["images"], 0)
+    again = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert again["encoders"][0]["encoded"] == 0
+
+
+def test_what_is_no_scheduler_is_refused_and_a_plan_says_that_it_asks_none(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(app, [*arguments, "--scheduler", "cluster"])
+    assert isinstance(done.exception, SchedulerError)
+    assert not (tmp_path / "s.zarr").exists()
+    planned = CliRunner().invoke(app, [*arguments, "--scheduler", "local:2", "--dry-run"])
+    assert "on this machine alone" in planned.output
