@@ -10,8 +10,8 @@ import typer
 from embedcache.cli.arguments import Cohorts, DryRun, Encoders, Json, Store, split_commas
 
 if TYPE_CHECKING:
-    from embedcache.extraction.outcome import Extraction
-    from embedcache.extraction.plan import Plan
+    from embedcache.extraction.outcome import EncoderSummary, Extraction
+    from embedcache.extraction.plan import Plan, PlannedEncoder
 
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; cuda:all, or several with commas.")
@@ -103,7 +103,7 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
     columns = ("encoder", "feature id", ">images", ">to encode", ">pass", ">to write")
     rows = [
         (
-            one.name,
+            _marked(one),
             one.feature_id,
             f"{one.images:,}",
             f"{one.missing:,}",
@@ -130,7 +130,7 @@ def _show(done: Extraction, *, as_json: bool) -> None:
     columns = ("encoder", "feature id", ">images", ">cached", ">encoded", ">failed", ">img/s")
     rows = [
         (
-            one.name + (" (RANDOM WEIGHTS)" if one.random_weights else ""),
+            _marked(one),
             one.feature_id,
             f"{one.images:,}",
             f"{one.cached:,}",
@@ -143,6 +143,10 @@ def _show(done: Extraction, *, as_json: bool) -> None:
     print_table("Features", columns, rows)
     _show_passes(done)
     _show_failures(done)
+
+
+def _marked(one: PlannedEncoder | EncoderSummary) -> str:
+    return one.name + (" (RANDOM WEIGHTS)" if one.random_weights else "")
 
 
 def _show_passes(done: Extraction) -> None:

@@ -45,6 +45,7 @@ class PlannedEncoder:
         missing: of these, not in the store.
         in_pass: which pass would encode them, from 1; 0: none is missing.
         bytes: to be written.
+        random_weights: whether nobody trained this encoder.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PlannedEncoder:
     missing: int
     in_pass: int
     bytes: int
+    random_weights: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +179,7 @@ def _planned(track: Track, images: int, found: list[tuple[Lane, ...]]) -> Planne
         missing=len(track.wanted),
         in_pass=numbers[0] if numbers else 0,
         bytes=len(track.wanted) * contract.dim * np.dtype(contract.dtype).itemsize,
+        random_weights=contract.random_weights,
     )
 
 

@@ -43,6 +43,15 @@ def test_a_dry_run_names_passes_images_time_and_bytes_and_writes_nothing(
     assert f"pass 1: {one['images']:,} images through one encoder" in shown
 
 
+def test_a_dry_run_marks_what_nobody_trained(arguments: list[str]) -> None:
+    asked = [*arguments[:-1], "pixels,tinyusfm=random", "--dry-run"]
+    lines = CliRunner().invoke(app, asked).stdout.splitlines()
+    (tiny,) = [line for line in lines if " tinyusfm" in line]
+    (pixels,) = [line for line in lines if " pixels" in line]
+    assert "RANDOM WEIGHTS" in tiny
+    assert "RANDOM WEIGHTS" not in pixels
+
+
 def test_a_run_shows_its_passes_and_a_rerun_none(arguments: list[str]) -> None:
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
