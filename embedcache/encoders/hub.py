@@ -97,7 +97,10 @@ def _refusals(encoder: str, source: HubFile) -> Iterator[None]:
 def _unreachable(encoder: str, source: HubFile, why: str) -> WeightsMissingError:
     reason = f"the hub cannot be reached ({why}), and its cache here does not hold it"
     hint = "unset it" if "OFFLINE" in why else "check the network and HTTPS_PROXY"
-    return _missing(encoder, source, reason, f"{hint}, then {how_to_fetch(encoder, source)}")
+    mend = f"{hint}, or {source.mend}" if source.mend else None
+    return _missing(
+        encoder, source, reason, mend or f"{hint}, then {how_to_fetch(encoder, source)}"
+    )
 
 
 def _missing(

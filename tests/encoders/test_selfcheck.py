@@ -133,14 +133,14 @@ def test_another_computation_is_refused_with_both_machines_versions(
 def test_another_device_s_rounding_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "s.zarr")
     first = stored(tmp_path / "s.zarr")
-    from embedcache.extraction import attest
+    from embedcache.extraction import encode
 
     def elsewhere(encoders):
         (here,) = self_check(encoders)
         rounded = tuple(value + 1e-5 * here.norm for value in here.projection)
         return [dataclasses.replace(here, projection=rounded, device="NVIDIA H100")]
 
-    monkeypatch.setattr(attest, "self_check", elsewhere)
+    monkeypatch.setattr(encode, "self_check", elsewhere)
     put(tmp_path / "s.zarr", seed=2)
     assert stored(tmp_path / "s.zarr") == first
 
@@ -149,9 +149,9 @@ def test_features_without_a_self_check_are_joined_with_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from embedcache.cli.show import PlainLines
-    from embedcache.extraction import attest
+    from embedcache.extraction import encode
 
-    monkeypatch.setattr(attest, "self_check", lambda encoders: [None] * len(encoders))
+    monkeypatch.setattr(encode, "self_check", lambda encoders: [None] * len(encoders))
     put(tmp_path / "s.zarr")
     monkeypatch.undo()
     (one,) = open_store(tmp_path / "s.zarr").feature_sets()

@@ -130,7 +130,8 @@ def test_the_hub_is_asked_once_and_its_refusals_are_told_apart(hub: str, tmp_pat
     assert cached == fetched
     assert absent == (
         "timm:x has no weights to run with: timm/y on the Hugging Face hub: the hub cannot be "
-        "reached, and its cache here does not hold it; give a file"
+        "reached (HF_HUB_OFFLINE is set), and its cache here does not hold it; unset it, or give a "
+        "file"
     )
 
 
