@@ -432,6 +432,19 @@ class WeightsMissingError(BadInputError):
 
 
 @dataclass(eq=False)
+class ManyWeightsMissingError(BadInputError):
+    """Several encoders of one command have no weights on this machine."""
+
+    encoders: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.encoders)} encoders have no weights here: {', '.join(self.encoders)}; run "
+            f"embedcache encoders fetch {' '.join(self.encoders)}"
+        )
+
+
+@dataclass(eq=False)
 class WeightsUnwantedError(BadInputError):
     """Weights were named for an encoder that cannot take them."""
 

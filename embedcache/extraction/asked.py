@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedcache.cohorts.survey import Survey
-from embedcache.encoders.paper import NOTE, expand_paper, names_paper
-from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.executor import cores
 from embedcache.extraction.memory import free_memory
-from embedcache.progress import Progress
 
 #: Bytes a pixel while a picture is decoded: the file's own, RGB as PIL pads it, and its channels.
 _DECODING = 4 + 4 + 3
@@ -41,31 +38,6 @@ class Settings:
     def elsewhere(self) -> bool:
         """Whether other processes than this one encode."""
         return self.scheduler is not None or self.device == "cuda:all" or "," in self.device
-
-
-def resolve_all(
-    encoders: Sequence[ResolvedEncoder | str], progress: Progress
-) -> list[ResolvedEncoder]:
-    """Resolve encoders and say what they have to say; one feature asked for twice comes once.
-
-    `@paper` in a reference stands for seven.
-    """
-    if names_paper(encoder for encoder in encoders if isinstance(encoder, str)):
-        progress.note(NOTE)
-    found = [
-        one
-        for encoder in encoders
-        for one in (_resolved(encoder) if isinstance(encoder, str) else (encoder,))
-    ]
-    distinct = list({encoder.contract.feature_id: encoder for encoder in found}.values())
-    for encoder in distinct:
-        for note in encoder.notes:
-            progress.note(f"{encoder.name}: {note}")
-    return distinct
-
-
-def _resolved(reference: str) -> tuple[ResolvedEncoder, ...]:
-    return tuple(resolve(name) for name in expand_paper([reference]))
 
 
 def settings_for(

@@ -12,8 +12,9 @@ from embedcache.cohorts.cohort import Cohort
 from embedcache.cohorts.reference import read_all
 from embedcache.cohorts.survey import Survey, survey
 from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.encoders.several import resolve_all
 from embedcache.executor import check_scheduler, cores
-from embedcache.extraction.asked import resolve_all, settings_for
+from embedcache.extraction.asked import settings_for
 from embedcache.extraction.encode import encode_missing
 from embedcache.extraction.outcome import Extraction, failures_of, two_labels_of
 from embedcache.extraction.pictures import Wanted

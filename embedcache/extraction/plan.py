@@ -16,8 +16,9 @@ from embedcache.cohorts.reference import read_all
 from embedcache.cohorts.survey import Survey, survey
 from embedcache.encoders.device import pick_devices
 from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.encoders.several import resolve_all
 from embedcache.executor import cores
-from embedcache.extraction.asked import Settings, resolve_all, settings_for
+from embedcache.extraction.asked import Settings, settings_for
 from embedcache.extraction.batch import BATCH
 from embedcache.extraction.clock import Clock
 from embedcache.extraction.encode import fitted

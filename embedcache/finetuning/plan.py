@@ -8,8 +8,8 @@ from pathlib import Path
 
 from embedcache.cohorts.cohort import Cohort
 from embedcache.encoders.device import device_name, pick_device
-from embedcache.encoders.paper import NOTE, expand_paper, names_paper
-from embedcache.encoders.resolve import ResolvedEncoder, resolve
+from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.encoders.several import resolve_all
 from embedcache.encoders.spec import EncoderSpec
 from embedcache.errors import EncoderUnusableError, OtherTuningError
 from embedcache.finetuning.budget import Estimate, affordable, estimate, pace_of
@@ -119,24 +119,16 @@ def devices_of(asked: str) -> tuple[str, ...]:
 def _resolved(
     encoders: Sequence[ResolvedEncoder | str], progress: Progress
 ) -> tuple[ResolvedEncoder, ...]:
-    """Resolve encoders, one feature asked for twice once; `@paper` stands for seven.
+    """Resolve encoders that can be tuned, one feature asked for twice once.
 
     Raises:
         EncoderUnusableError: if one has no network.
     """
-    if names_paper(one for one in encoders if isinstance(one, str)):
-        progress.note(NOTE)
-    found = [
-        one
-        for asked in encoders
-        for one in (map(resolve, expand_paper([asked])) if isinstance(asked, str) else [asked])
-    ]
+    found = resolve_all(encoders, progress)
     for one in found:
         if not isinstance(one.spec, EncoderSpec):
             raise EncoderUnusableError(one.name, "it has no network that could be tuned")
-        for note in one.notes:
-            progress.note(f"{one.name}: {note}")
-    return tuple({one.contract.feature_id: one for one in found}.values())
+    return tuple(found)
 
 
 def _named(encoders: Sequence[ResolvedEncoder]) -> dict[str, ResolvedEncoder]:
