@@ -27,6 +27,7 @@ from embedcache.finetuning.recipe import Recipe
 from embedcache.results.curves_file import read_curves
 from embedcache.results.layout import ResultsFolder
 from embedcache.results.tables import ComparisonRow, MetricRow
+from embedcache.schema import plain
 
 ENCODER = "efficientnet-lite0"
 PLACES = (
@@ -70,8 +71,8 @@ def both_arms(scratch: Path, out: Path, asked: argparse.Namespace) -> dict[str, 
     seconds["report"] = elapsed(started, busy)
     return {
         "encoder": ENCODER,
-        "protocol": PROTOCOL,
-        "recipe": recipe,
+        "protocol": plain(PROTOCOL),
+        "recipe": plain(recipe),
         "rates": asked.lr,
         "seconds": seconds,
         "cpu_seconds_of_20_minutes_on_2_cores": 2400,
