@@ -32,7 +32,7 @@ BENCHMARKS := quickstart reference memory extract paced kill durability damage n
 	reidentification share store bootstrap probe efficiency coverage
 
 benchmarks: .venv/.dev
-	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in $(BENCHMARKS); do MALLOC_ARENA_MAX=1 $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv quickstart

@@ -1,6 +1,9 @@
 """How near extraction comes to a bare forward pass, on real images and this machine's cores.
 
-    python benchmarks/extract.py [--only NAME] [--rounds 3]
+    MALLOC_ARENA_MAX=1 python benchmarks/extract.py [--only NAME] [--rounds 3]
+
+The variable stands for what the command line asks of the C library before all else
+(encoders/memory.py).
 
 `extract` from start to end (hashing, reading, decoding, fitting, normalising, encoding, durable
 writes; models are loaded in both) against networks alone over normalised float32 tensors that are

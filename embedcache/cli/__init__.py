@@ -25,6 +25,7 @@ from embedcache.cli.shift import shift
 from embedcache.cli.store import app as store
 from embedcache.cli.zero_shot import zero_shot
 from embedcache.durable import refusal
+from embedcache.encoders.memory import keep_freed_memory
 from embedcache.errors import EmbedcacheError
 
 app = typer.Typer(
@@ -53,6 +54,7 @@ app.add_typer(key, name="key")
 
 def main() -> None:
     """Run one command; an error of ours becomes one sentence and its exit code."""
+    keep_freed_memory()  # before numpy and torch start threads, each with a heap of its own
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     for stop in (signal.SIGINT, signal.SIGTERM):
