@@ -33,9 +33,8 @@ from embedcache.protocol.folds import Folds
 from embedcache.protocol.judged import Judged
 from embedcache.protocol.judging import judge_cohorts
 from embedcache.protocol.protocol import Protocol
-from embedcache.provenance import provenance
 from embedcache.results.layout import ResultsFolder, write_record
-from embedcache.results.record import Record, cohort_record
+from embedcache.results.record import Record, record_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -95,15 +94,8 @@ def prepare(
     failed = {row: one.problem for row, one in enumerate(found) if one.problem}
     # One entry for all encoders: what cannot be decoded cannot be for any.
     judging = judge_cohorts(protocol, listing.cohorts, {"": failed})
-    record = Record(
-        protocol=protocol,
-        classes=judging.classes,
-        folds_sha256=judging.folds.sha256,
-        cohorts=tuple(cohort_record(judged) for judged in (judging.train, *judging.external)),
-        provenance=provenance(),
-    )
     return Prepared(
-        record=record,
+        record=record_of(protocol, judging),
         folds=judging.folds,
         train=judging.train,
         external=judging.external,

@@ -23,8 +23,7 @@ from embedcache.protocol.folds import Folds
 from embedcache.protocol.judged import Judged, Rows
 from embedcache.protocol.judging import judge_cohorts
 from embedcache.protocol.protocol import Protocol
-from embedcache.provenance import provenance
-from embedcache.results.record import Record, cohort_record
+from embedcache.results.record import Record, record_of
 from embedcache.store.feature_set import FeatureSet
 from embedcache.store.reader import FeatureStore
 
@@ -86,15 +85,8 @@ def prepare(
     notes += judging.notes
     if alike:
         notes.append(near_duplicate_note(alike))
-    record = Record(
-        protocol=protocol,
-        classes=judging.classes,
-        folds_sha256=judging.folds.sha256,
-        cohorts=tuple(cohort_record(judged) for judged in (judging.train, *judging.external)),
-        provenance=provenance(),
-    )
     return Prepared(
-        record=record,
+        record=record_of(protocol, judging),
         folds=judging.folds,
         train=judging.train,
         external=judging.external,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from embedcache.contract import Contract
 from embedcache.protocol.judged import Judged
+from embedcache.protocol.judging import Judging
 from embedcache.protocol.protocol import Protocol
-from embedcache.provenance import Overlap, Provenance
+from embedcache.provenance import Overlap, Provenance, provenance
 
 #: Version of the results folder's layout (ARCHITECTURE: results on disk).
 FORMAT_VERSION = 1
@@ -48,7 +49,7 @@ class CohortRecord:
     sha256: str = ""
 
 
-def cohort_record(judged: Judged) -> CohortRecord:
+def _cohort_record(judged: Judged) -> CohortRecord:
     """Tell of a cohort's judged images."""
     about = judged.about
     return CohortRecord(
@@ -86,6 +87,17 @@ class Record:
     cohorts: tuple[CohortRecord, ...]
     provenance: Provenance
     format_version: int = FORMAT_VERSION
+
+
+def record_of(protocol: Protocol, judging: Judging) -> Record:
+    """Tell of what was judged: the same for every arm, which is how arms share a folder."""
+    return Record(
+        protocol=protocol,
+        classes=judging.classes,
+        folds_sha256=judging.folds.sha256,
+        cohorts=tuple(_cohort_record(judged) for judged in (judging.train, *judging.external)),
+        provenance=provenance(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
