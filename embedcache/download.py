@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
 import os
 import re
 import ssl
@@ -33,7 +32,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from embedcache.errors import DigestDiffersError, DownloadFailedError, SchemaError
-from embedcache.schema import canonical_json, from_plain
+from embedcache.schema import canonical_json, from_json
 
 #: Attempts without a single new byte before we give up, and seconds before the second of them;
 #: each further pause is twice as long.
@@ -163,8 +162,8 @@ def _gather(remote: Remote, part: Path, advance: Callable[[int], None]) -> None:
 def _usable(remote: Remote, part: Path) -> Record | None:
     """The record of what is there, if the rest of the same file can be asked for."""
     try:
-        record = from_plain(Record, json.loads(record_of(part).read_bytes()), "the record")
-    except (SchemaError, OSError, ValueError):  # not there, or a kill came while it was written
+        record = from_json(Record, record_of(part).read_bytes(), "the record")
+    except (SchemaError, OSError):  # not there, or a kill came while it was written
         return None
     # Without a word from the server only the digest at the end can tell one file from another.
     told = bool(record.validator or remote.sha256)

@@ -82,6 +82,32 @@ def read_toml_table(path: Path) -> dict[str, Any]:
         raise SchemaError(path.name, "", f"is not valid TOML: {error}") from error
 
 
+def from_json(cls: type[T], text: str | bytes, where: str) -> T:
+    """Build a frozen dataclass from JSON.
+
+    Args:
+        cls: as `from_plain` takes.
+        text: the JSON.
+        where: names the file in errors.
+
+    Raises:
+        SchemaError: if it is no JSON, or does not fit the dataclass.
+    """
+    return from_plain(cls, parse_json(text, where), where)
+
+
+def parse_json(text: str | bytes, where: str) -> object:
+    """Parse JSON, for `from_plain` after a look at its version.
+
+    Raises:
+        SchemaError: if it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(where, "", f"is not valid JSON: {error}") from error
+
+
 def from_plain(cls: type[T], value: object, where: str) -> T:
     """Build a frozen dataclass from parsed TOML or JSON.
 
@@ -103,10 +129,17 @@ def _read(kind: Any, value: object, where: str, path: str) -> Any:
     if composite is not None:
         return composite(kind, value, where, path)
     if kind is float and type(value) is int:
-        return float(value)
+        return _as_float(value, where, path)
     if type(value) is not kind:  # `is`: True is no int here
         raise SchemaError(where, path, f"is {_shown(value)}, not {_named(kind)}")
     return value
+
+
+def _as_float(value: int, where: str, path: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise SchemaError(where, path, f"is {_shown(value)}, too large a number") from None
 
 
 def _read_dataclass(kind: Any, value: object, where: str, path: str) -> Any:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedcache.errors import PathMissingError, SchemaError
-from embedcache.schema import LATER, canonical_json, from_plain, plain, read_toml, sha256_json
+from embedcache.schema import (
+    LATER,
+    canonical_json,
+    from_json,
+    from_plain,
+    plain,
+    read_toml,
+    sha256_json,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ REFUSED = [
     ("a missing key", {"inner": {}}, "inner.rate", "is missing"),
     ("text for a number", {"inner": {"rate": "1"}}, "inner.rate", "not a number"),
     ("true for a whole number", {"inner": {"rate": 1.0}, "count": True}, "count", "whole number"),
+    ("more than a float holds", {"inner": {"rate": 10**400}}, "inner.rate", "too large a number"),
     ("a fraction for a whole number", {"inner": {"rate": 1.0}, "count": 1.5}, "count", "whole"),
     ("a word that is no choice", {"inner": {"rate": 1.0}, "kind": "c"}, "kind", "not one of 'a'"),
     ("three for a pair", {"inner": {"rate": 1.0}, "pair": [1, 2, 3]}, "pair", "3 entries, not 2"),
@@ -82,6 +91,16 @@ def test_what_does_not_fit_is_refused_with_its_path(
     assert caught.value.path == path
     assert problem in str(caught.value)
     assert str(caught.value).startswith("file.toml: ")
+
+
+@pytest.mark.parametrize("text", ["{", '{"rate": 1' + "0" * 5000 + "}", "[" * 100_000, b"\xff"])
+def test_what_is_no_json_is_refused_by_name(text: str | bytes) -> None:
+    with pytest.raises(SchemaError, match=r"^file\.json: .*is not valid JSON"):
+        from_json(Inner, text, "file.json")
+
+
+def test_a_dataclass_is_read_from_json() -> None:
+    assert from_json(Inner, b'{"rate": 2, "names": ["x"]}', "f") == Inner(rate=2.0, names=("x",))
 
 
 def test_canonical_json_sorts_keys_and_drops_spaces() -> None:

@@ -31,7 +31,7 @@ from embedcache.errors import (
     SchemaError,
 )
 from embedcache.provenance import Overlap
-from embedcache.schema import LATER, canonical_json, from_plain
+from embedcache.schema import LATER, canonical_json, from_plain, parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,12 +175,12 @@ def read_header(path: Path) -> EncoderFile:
         mend = f"as weights of an encoder it is NAME={path.name}"
         raise EncoderFileError(path.name, "it states no contract", mend)
     try:
-        content = json.loads(text)
+        content = parse_json(text, path.name)
         if isinstance(content, dict) and content.get("format_version") != VERSION:
             mend = "pip install --upgrade embedcache-bench"
             raise EncoderFileError(path.name, "it is of another version", mend)
         return from_plain(EncoderFile, content, path.name)
-    except (ValueError, SchemaError) as error:
+    except SchemaError as error:
         raise EncoderFileError(path.name, f"its contract is damaged ({error})", _AGAIN) from error
 
 

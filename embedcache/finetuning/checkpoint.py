@@ -11,7 +11,6 @@ is cleared. States of random generators are not kept: every step draws from (see
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from embedcache.durable import PARTIAL, clear_partial, publish
 from embedcache.errors import CheckpointDamagedError, CheckpointDiffersError, SchemaError
 from embedcache.finetuning.task import Epoch
-from embedcache.schema import canonical_json, from_plain
+from embedcache.schema import canonical_json, from_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +116,7 @@ def read_last(folder: Path, task: str) -> Checkpoint | None:
         return None
     tensors, metadata = _read(file)
     try:
-        record = from_plain(Record, json.loads(metadata.get(_KEY, "")), file.name)
+        record = from_json(Record, metadata.get(_KEY, ""), file.name)
     except (ValueError, SchemaError) as error:
         raise CheckpointDamagedError(file.name, str(error)) from error
     if record.task != task:

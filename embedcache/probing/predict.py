@@ -7,7 +7,6 @@ for an external cohort of a protocol.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from embedcache.protocol.protocol import Protocol
 from embedcache.results.folds_file import read_folds
 from embedcache.results.layout import ResultsFolder, folder_name, open_results, read_record
 from embedcache.results.prediction_table import PredictionTable, check_place, write_table
-from embedcache.schema import from_plain
+from embedcache.schema import from_json
 from embedcache.store.reader import FeatureStore, open_store
 
 LISTED_TWICE = "listed twice"
@@ -151,8 +150,8 @@ def find_refit(folder: ResultsFolder, estimator: str, encoder: str) -> tuple[Pat
 
 def _about(file: Path) -> About:
     try:
-        return from_plain(About, json.loads(file.read_bytes()), file.name)
-    except (ValueError, SchemaError) as error:
+        return from_json(About, file.read_bytes(), file.name)
+    except SchemaError as error:
         raise PredictionsFileError(file, f"cannot be read ({error})") from error
 
 

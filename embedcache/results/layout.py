@@ -13,10 +13,9 @@ from embedcache.errors import (
     NoResultsError,
     PathMissingError,
     ProtocolDiffersError,
-    SchemaError,
 )
 from embedcache.results.record import FORMAT_VERSION, Record
-from embedcache.schema import from_plain, plain
+from embedcache.schema import from_plain, parse_json, plain
 
 #: What a folder name may not hold on some system; `:` and `/` of encoder references among them.
 _UNSAFE = re.compile(r"[^\w.@#+=-]|^\.")
@@ -102,10 +101,7 @@ def read_record(folder: ResultsFolder) -> Record:
     if not folder.protocol_file.is_file():
         raise NoResultsError(folder.path)
     where = folder.protocol_file.name
-    try:
-        content = json.loads(folder.protocol_file.read_bytes())
-    except ValueError as error:
-        raise SchemaError(where, "", f"is not valid JSON: {error}") from error
+    content = parse_json(folder.protocol_file.read_bytes(), where)
     version = content.get("format_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise NewerResultsError(folder.path, version, FORMAT_VERSION)

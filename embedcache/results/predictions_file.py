@@ -8,8 +8,8 @@ JSON in the file's own metadata. A stratum that a cohort lacks is null in its ro
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from embedcache.errors import PredictionsFileError
 from embedcache.results.layout import ResultsFolder
 from embedcache.results.predictions import Predictions
 from embedcache.results.record import Maker
-from embedcache.schema import canonical_json, from_plain
+from embedcache.schema import canonical_json, from_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,14 @@ PROBABILITY = "probability:"
 STRATUM = "stratum:"
 #: Key of our JSON in the Parquet metadata.
 METADATA = b"embedcache"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Head:
+    """What a unit's parts share."""
+
+    maker: Maker
+    classes: tuple[str, ...]
 
 
 def write_predictions(file: Path, parts: Sequence[Predictions]) -> None:
@@ -74,10 +82,9 @@ def read_unit(file: Path) -> tuple[Predictions, ...]:
     metadata = (table.schema.metadata or {}).get(METADATA)
     if metadata is None:
         raise PredictionsFileError(file, "was not written by embedcache")
-    head = json.loads(metadata)
-    maker = from_plain(Maker, head["maker"], file.name)
+    head = from_json(_Head, metadata, file.name)
     try:
-        return tuple(_parts(table, maker, tuple(head["classes"])))
+        return tuple(_parts(table, head.maker, head.classes))
     except KeyError as error:
         raise PredictionsFileError(file, f"lacks the column {error}") from error
 
@@ -90,7 +97,7 @@ def _table(parts: Sequence[Predictions]) -> pa.Table:
         raise ValueError("the parts of a unit share maker and classes")
     if len({part.probability is None for part in parts}) > 1:
         raise ValueError("all parts of a unit have probabilities, or none")
-    head = canonical_json({"maker": first.maker, "classes": first.classes})
+    head = canonical_json(_Head(maker=first.maker, classes=first.classes))
     return pa.table(_columns(parts)).replace_schema_metadata({METADATA: head})
 
 

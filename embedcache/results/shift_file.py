@@ -20,7 +20,7 @@ from embedcache.errors import PathMissingError, PredictionsFileError
 from embedcache.provenance import Provenance
 from embedcache.results.layout import ResultsFolder
 from embedcache.results.predictions_file import METADATA
-from embedcache.schema import canonical_json, from_plain, plain
+from embedcache.schema import canonical_json, from_json, from_plain, plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +160,7 @@ def read_shift(folder: ResultsFolder) -> Shift:
     file = shift_file(folder)
     if not file.is_file():
         raise PathMissingError("the shift of the cohorts", file)
-    return from_plain(Shift, json.loads(file.read_bytes()), file.name)
+    return from_json(Shift, file.read_bytes(), file.name)
 
 
 def write_map(file: Path, encoder: EncoderShift, points: Map) -> None:

@@ -7,7 +7,6 @@ can be read back to the bit, and so that whoever reads it elsewhere has labels b
 from __future__ import annotations
 
 import hashlib
-import json
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import ExchangeUnusableError, SchemaError
-from embedcache.schema import canonical_json, from_plain
+from embedcache.schema import canonical_json, from_json
 from embedcache.store.copying import MEMORY
 from embedcache.store.feature_set import FeatureAttributes, Run
 from embedcache.store.image_table import ImageTable
@@ -262,8 +261,8 @@ def read_description(text: bytes, place: str) -> Description:
         UnusableNameError: if a cohort's or stratum's name would lead elsewhere.
     """
     try:
-        found = from_plain(Description, json.loads(text), place)
-    except (SchemaError, ValueError, RecursionError) as error:
+        found = from_json(Description, text, place)
+    except SchemaError as error:
         raise ExchangeUnusableError(
             place, "it does not describe itself as ours do", MEND
         ) from error
