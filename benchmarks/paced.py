@@ -44,7 +44,7 @@ REFERENCES = (
     f"originals=fetal-planes-db:{COHORTS / 'fetal_planes_db_originals'}",
     f"africa=african-planes:{COHORTS / 'african_planes'}",
 )
-TIMES = 3
+TIMES = 5
 SIZES = (1_000, 10_000, 100_000)
 
 
@@ -85,6 +85,25 @@ def repeated(cohort: Cohort, times: int) -> Cohort:
     )
 
 
+def distinct(cohorts: list[Cohort]) -> list[Cohort]:
+    """Each image once: one that is there twice costs `extract` half, and a loop all of it."""
+    seen: set[bytes] = set()
+    left = []
+    for cohort in cohorts:
+        digests = [source.read().digest for source in cohort.images]
+        new = [row for row, one in enumerate(digests) if not (one in seen or seen.add(one))]
+        left.append(
+            replace(
+                cohort,
+                images=tuple(cohort.images[row] for row in new),
+                label=cohort.label[new],
+                patient=cohort.patient[new],
+                strata={name: values[new] for name, values in cohort.strata.items()},
+            )
+        )
+    return left
+
+
 def main() -> None:
     options = arguments()
     os.environ["EMBEDCACHE_KEY"] = "5e" * 32
@@ -97,7 +116,8 @@ def main() -> None:
 
 
 def speed(rounds: int) -> dict[str, object]:
-    cohorts = [repeated(read_cohort(reference), TIMES) for reference in REFERENCES]
+    cohorts = distinct([read_cohort(reference) for reference in REFERENCES])
+    cohorts = [repeated(cohort, TIMES) for cohort in cohorts]
     sources = [source for cohort in cohorts for source in cohort.images]
     ways: dict[str, Callable[[], float]] = {"decode_and_fit_alone": lambda: alone(sources)}
     for number in (1, 7):
@@ -219,7 +239,7 @@ def one_of(cohort: Cohort) -> Cohort:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -6,7 +6,7 @@ Validity is by content, so that files are read again on every run; a changed fil
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +21,10 @@ from embedcache.progress import Progress
 
 #: Images in flight: small ones take microseconds, and a slow disk likes to be asked for many.
 WINDOW = 256
+#: Of those, what a worker takes at once: handing over costs as much as hashing a small one.
+_AT_ONCE = 8
+#: Digest and header of an image, or why it has none.
+_Identity = tuple[bytes, Header] | str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,20 +69,22 @@ def survey(cohort: Cohort, workers: int, progress: Progress) -> Survey:
     return Survey(cohort=cohort, digest=digest, headers=tuple(headers), unreadable=unreadable)
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, sources: tuple[Source, ...]
-) -> Iterator[tuple[bytes, Header] | str]:
+def _in_order(pool: ThreadPoolExecutor, sources: tuple[Source, ...]) -> Iterator[_Identity]:
     # Not map(), which submits everything at once: a future of each of a million images is a GB.
-    flying: deque[Future[tuple[bytes, Header] | str]] = deque()
-    for source in sources:
-        flying.append(pool.submit(_identify, source))
-        if len(flying) >= WINDOW:
-            yield flying.popleft().result()
+    flying: deque[Future[list[_Identity]]] = deque()
+    for start in range(0, len(sources), _AT_ONCE):
+        flying.append(pool.submit(_identify, sources[start : start + _AT_ONCE]))
+        if len(flying) * _AT_ONCE >= WINDOW:
+            yield from flying.popleft().result()
     while flying:
-        yield flying.popleft().result()
+        yield from flying.popleft().result()
 
 
-def _identify(source: Source) -> tuple[bytes, Header] | str:
+def _identify(sources: Sequence[Source]) -> list[_Identity]:
+    return [_identity(source) for source in sources]
+
+
+def _identity(source: Source) -> _Identity:
     try:
         raw = source.read()
         return raw.digest, header(raw)

@@ -27,7 +27,7 @@ Pixels = NDArray[np.uint8]
 #: A picture by the shape it was fitted to, or why there is none.
 Fitted = dict[Preprocessing, Pixels] | str
 #: Images that a worker takes at once: handing over costs a tenth of a millisecond.
-_AT_ONCE = 4
+_AT_ONCE = 8
 CHANGED = "the file changed during the run"
 
 

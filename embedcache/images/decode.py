@@ -87,6 +87,9 @@ class Header:
 def header(raw: RawImage) -> Header:
     """Read an image's header; decodes no pixel. Deep or many-framed images have one too.
 
+    Of a common JPEG or PNG nothing behind size and mode is looked at: what is damaged there shows
+    when it is decoded.
+
     Raises:
         ImageUnreadableError: if it is no image of a known format, its header is damaged, or it
             has more than `MAX_PIXELS`.
@@ -96,6 +99,9 @@ def header(raw: RawImage) -> Header:
         mode = "L" if len(raw.layout.shape) == 2 else "RGB"
         return Header(width=width, height=height, format="raw", mode=mode)
     with _reasons():
+        common = _common_header(raw.data)
+        if common is not None:
+            return common
         form, picture = _open(raw.data)
         deep = formats.depth(form, raw.data, picture) > 8 and not _DEEP.fullmatch(picture.mode)
         return Header(
@@ -104,6 +110,16 @@ def header(raw: RawImage) -> Header:
             format=form,
             mode=f"{picture.mode};16" if deep else picture.mode,
         )
+
+
+def _common_header(data: bytes) -> Header | None:
+    form = formats.sniff(data)
+    found = None if form is None else formats.plain(form, data)
+    if form is None or found is None:
+        return None
+    width, height, mode = found
+    _limit((width, height))
+    return Header(width=width, height=height, format=form, mode=mode)
 
 
 def decode(raw: RawImage) -> Image.Image:

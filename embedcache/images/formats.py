@@ -54,6 +54,12 @@ _MAGIC = (
     ("JPEG2000", re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
 )
 
+#: PIL's modes by number of components, and by colour type.
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+_PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+#: Segments before a frame that say nothing of it: DHT, DQT, DRI, APPn, COM (T.81, table B.1).
+_JPEG_SKIPPED = frozenset({0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
+
 #: TIFF 6.0: BitsPerSample, TileWidth, TileLength.
 _BITS, _TILE_WIDTH, _TILE_LENGTH = 258, 322, 323
 
@@ -61,6 +67,42 @@ _BITS, _TILE_WIDTH, _TILE_LENGTH = 258, 322, 323
 def sniff(data: bytes) -> str | None:
     """Name the format by its magic bytes; None if it is none of ours."""
     return next((name for name, magic in _MAGIC if magic.match(data)), None)
+
+
+def plain(form: str, data: bytes) -> tuple[int, int, str] | None:
+    """Width, height and PIL's mode of a common JPEG or PNG, as PIL gives them; else None.
+
+    PIL's own reader takes 80 us for it, with the GIL held: more than reading and hashing.
+    """
+    if form == "JPEG":
+        return _plain_jpeg(data)
+    return _plain_png(data) if form == "PNG" else None
+
+
+def _plain_jpeg(data: bytes) -> tuple[int, int, str] | None:
+    """By the frame header (T.81, B.2.2) of the first frame; baseline, extended or progressive."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 10 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xC2:
+            depth, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
+            mode = _JPEG_MODES.get(components)
+            sound = depth == 8 and width and height and length == 8 + 3 * components
+            return (width, height, mode) if mode and sound else None
+        if marker not in _JPEG_SKIPPED or length < 2:
+            return None
+        at += 2 + length
+    return None
+
+
+def _plain_png(data: bytes) -> tuple[int, int, str] | None:
+    """By IHDR (RFC 2083, 4.1.1), which must be the first chunk and whole."""
+    if len(data) < 33 or data[8:16] != b"\0\0\0\rIHDR":
+        return None
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    mode = _PNG_MODES.get(colour)
+    sound = zlib.crc32(data[12:29]) == struct.unpack_from(">I", data, 29)[0]
+    return (width, height, mode) if mode and depth == 8 and width and height and sound else None
 
 
 def canvas(form: str, data: bytes) -> tuple[int, int]:

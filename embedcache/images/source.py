@@ -67,7 +67,8 @@ class ImageFile:
     def read(self) -> RawImage:
         """Read the whole file; see `Source.read`."""
         try:
-            data = self.path.read_bytes()
+            with self.path.open("rb", buffering=0) as file:  # a third of the system calls
+                data = file.read()
         except FileNotFoundError as error:
             raise ImageUnreadableError("the file is missing") from error
         except OSError as error:
