@@ -19,6 +19,12 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 #: The largest block that is kept; glibc takes an int.
 _KEPT = 1 << 30
+#: The same for a process that is about to be started: the names are glibc's, in mallopt(3).
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(_KEPT),
+    "MALLOC_TRIM_THRESHOLD_": str(_KEPT),
+    "MALLOC_ARENA_MAX": "1",
+}
 
 #: What torch's allocators say besides raising OutOfMemoryError.
 _PHRASES = ("can't allocate memory", "out of memory")

@@ -12,9 +12,9 @@ from typing import Any, Protocol, Self, TypeVar
 
 import cloudpickle
 
+from embedcache.encoders.memory import ENVIRONMENT
 from embedcache.errors import SchedulerError, WorkerDiedError
 from embedcache.executor import check_scheduler, connected, cores
-from embedcache.extraction.station import leave
 
 Done = TypeVar("Done")
 
@@ -48,8 +48,8 @@ class Crew(Protocol):
     def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
         """Do a call in some worker, and give what it returns."""
 
-    def dismiss(self, run: str) -> None:
-        """Let all workers give back what a pass holds."""
+    def everywhere(self, call: Callable[..., object], *given: object) -> None:
+        """Have all workers do a call; one that dies of it is missed later."""
 
 
 class DeviceCrew:
@@ -96,11 +96,11 @@ class DeviceCrew:
             raise WorkerDiedError
         return min(alive, key=lambda process: process.waiting).submit(call, *given)
 
-    def dismiss(self, run: str) -> None:
-        """See `Crew.dismiss`."""
-        for process in self._processes:
-            if process.alive:
-                process.submit(leave, run).exception()
+    def everywhere(self, call: Callable[..., object], *given: object) -> None:
+        """See `Crew.everywhere`."""
+        alive = [process for process in self._processes if process.alive]
+        for future in [process.submit(call, *given) for process in alive]:
+            future.exception()
 
 
 class DaskCrew:
@@ -130,8 +130,13 @@ class DaskCrew:
         Raises:
             SchedulerError: if the scheduler does not answer, or has no worker.
         """
+        import dask
+
         with ExitStack() as stack:
-            self._client = connected(self._scheduler, _ANY, stack)
+            # Its own word would have every freed page given back, and faulted in again.
+            given = {f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in ENVIRONMENT.items()}
+            with dask.config.set(given):
+                self._client = connected(self._scheduler, _ANY, stack)
             if not self._workers():
                 raise SchedulerError(self._scheduler, "has no worker: start one, or more")
             resources = _PART if self._on_gpus else None
@@ -157,9 +162,9 @@ class DaskCrew:
         """Have some worker do a call; the cluster chooses which."""
         return self._executor.submit(_with_threads, call, *given)
 
-    def dismiss(self, run: str) -> None:
-        """See `Crew.dismiss`; a worker that dies meanwhile holds nothing any more."""
-        self._client.run(leave, run, on_error="ignore")
+    def everywhere(self, call: Callable[..., object], *given: object) -> None:
+        """See `Crew.everywhere`."""
+        self._client.run(call, *given, on_error="ignore")
 
     def _workers(self) -> dict[str, tuple[int, float]]:
         """Threads and GPUs of each worker, by address."""
@@ -218,7 +223,7 @@ class _Process:
         context = get_context("loky")
         self._pipe, there = context.Pipe()
         given = (there, self._device, self._threads, self._at_once)
-        self._process = context.Process(target=_serve, args=given, daemon=True)
+        self._process = context.Process(target=_serve, args=given, daemon=True, env=ENVIRONMENT)
         self._process.start()
         there.close()
         self.alive = True

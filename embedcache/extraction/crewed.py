@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from embedcache.encoders.device import pick_devices
 from embedcache.encoders.resolve import ResolvedEncoder
+from embedcache.encoders.spec import EncoderSpec
 from embedcache.errors import WorkerDiedError
 from embedcache.extraction.asked import Settings
 from embedcache.extraction.clock import Clock
@@ -16,7 +17,7 @@ from embedcache.extraction.crew import Crew, DaskCrew, DeviceCrew
 from embedcache.extraction.dispatch import LOSSES, landed, run_spans, spans_of
 from embedcache.extraction.outcome import PassSummary
 from embedcache.extraction.running import Running
-from embedcache.extraction.station import Assignment, Orders, Scouted, scout
+from embedcache.extraction.station import Assignment, Orders, Scouted, leave, load_libraries, scout
 from embedcache.extraction.stream import Lane
 
 
@@ -60,7 +61,7 @@ def _through(
         packed = _settled(orders, found).packed()
         accounts = run_spans(spans, lanes, crew, (packed, orders.run), clock)
     summary = running.finish(lanes, len(images), started, accounts.bare / hands, clock)
-    crew.dismiss(orders.run)
+    crew.everywhere(leave, orders.run)
     return lanes, summary
 
 
@@ -90,6 +91,9 @@ def _anywhere(encoder: ResolvedEncoder) -> ResolvedEncoder:
 def _scouted(crew: Crew, orders: Orders) -> Scouted:
     """Have one worker build what fits; another, if it dies of that."""
     packed = orders.packed()
+    specs = [encoder.spec for lane in orders.lanes for encoder in lane.encoders]
+    if any(isinstance(spec, EncoderSpec) for spec in specs):
+        crew.everywhere(load_libraries)
     for _ in range(LOSSES):
         found = landed(crew.submit(scout, packed), crew)
         if found is not None:

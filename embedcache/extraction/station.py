@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.encoders.device import device_name
+from embedcache.encoders.memory import keep_freed_memory
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.encoders.selfcheck import self_check
+from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.extraction.batch import measured_batch
 from embedcache.extraction.clock import Clock
 from embedcache.extraction.engine import ThreadEngine
@@ -190,6 +192,18 @@ _STATIONS: dict[str, Station] = {}
 _GUARD = threading.RLock()
 
 
+def load_libraries(**_: object) -> None:
+    """Begin to load what building networks takes, seconds of it, while another worker scouts."""
+    threading.Thread(target=_load_libraries, name="embedcache-libraries", daemon=True).start()
+
+
+def _load_libraries() -> None:
+    # Guarded: two threads that import what imports each other may see halves of it.
+    with _GUARD:
+        repair_torchvision()
+        import timm  # noqa: F401  # the import is the point
+
+
 def scout(packed: bytes, *, device: str | None, threads: int) -> Scouted:
     """Build as many lanes as fit into this worker's memory, and say how they do.
 
@@ -201,8 +215,8 @@ def scout(packed: bytes, *, device: str | None, threads: int) -> Scouted:
     Raises:
         DeviceMissingError: if the worker has no such device.
     """
-    orders = _unpacked(packed, device, threads)
     with _GUARD:
+        orders = _unpacked(packed, device, threads)
         one = _first_pass(orders)
         place = {lane.tracks[0].encoder.contract.feature_id: lane for lane in one.lanes}
         first = [lane.encoders[0].contract.feature_id for lane in orders.lanes]
@@ -278,6 +292,7 @@ def _settle(orders: Orders, lanes: Sequence[Lane], forwards: Sequence[Forward]) 
     for run, other in list(_STATIONS.items()):
         if not other.busy and time.monotonic() - other.used > _FORSAKEN:
             leave(run)
+    keep_freed_memory()  # of a cluster's worker; one that we start ourselves does from the start
     if orders.compiled:
         for forward in forwards:
             forward.compile()
