@@ -7,7 +7,7 @@ import torch  # noqa: TID253  # what is tested is made of it
 import training
 
 from embedcache.encoders.families import fetalclip, mofo
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.finetuning import network as networks
 from embedcache.finetuning.groups import groups, layers, rate_scale, scales

@@ -23,7 +23,7 @@ from embedcache.encoders.families import (
     usfm,
 )
 from embedcache.encoders.families.clip import ClipSize
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.network import seeded
 from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.encoders.spec import EncoderSpec

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedcache.contract import Contract, Preprocessing
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.network import seeded
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.encoders.spec import EncoderSpec

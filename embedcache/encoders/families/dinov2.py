@@ -23,7 +23,7 @@ from embedcache.encoders.families import tokens
 from embedcache.encoders.families.imagenet import centre, squash
 from embedcache.encoders.families.seen import unknown
 from embedcache.encoders.families.timm_file import hub_file, untrained
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.spec import EncoderSpec, Variant
 
 if TYPE_CHECKING:

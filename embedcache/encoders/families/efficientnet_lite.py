@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from embedcache.contract import Preprocessing
 from embedcache.encoders.checkpoint import load_strict
 from embedcache.encoders.families.seen import not_listed
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.spec import EncoderSpec
 from embedcache.encoders.weights import PackageFile
 

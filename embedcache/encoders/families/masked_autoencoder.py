@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedcache.encoders.checkpoint import load_strict
 from embedcache.encoders.families import tokens
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.families.transformer import blocks, trunk
 from embedcache.encoders.families.untrained import Layout, draw
 from embedcache.encoders.spec import Variant

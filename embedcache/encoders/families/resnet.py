@@ -23,7 +23,7 @@ from embedcache.contract import Preprocessing
 from embedcache.encoders.families.imagenet import centre, squash
 from embedcache.encoders.families.seen import not_listed
 from embedcache.encoders.families.timm_file import hub_file, load_named, untrained
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.spec import EncoderSpec, Variant
 
 if TYPE_CHECKING:

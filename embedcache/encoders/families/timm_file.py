@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from embedcache.encoders.checkpoint import load_strict
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.families.untrained import draw
 from embedcache.encoders.weights import HubFile
 

@@ -8,7 +8,6 @@ are prepared, because a weight file does not.
 
 from __future__ import annotations
 
-import difflib
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 from embedcache import registry
 from embedcache.contract import RANDOM, Fit, Preprocessing, Resample
 from embedcache.encoders.checkpoint import load_strict
+from embedcache.encoders.families.timm_model import (
+    TimmModel,
+    create,
+    pretrained_config,
+    timm_model,
+)
 from embedcache.encoders.network import seeded
 from embedcache.encoders.reference import TIMM, EncoderRef
 from embedcache.encoders.spec import EncoderSpec
-from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.encoders.weights import HubFile
-from embedcache.errors import EncoderUnusableError, UnknownNameError
+from embedcache.errors import EncoderUnusableError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,46 +42,28 @@ _FILTERS: dict[str, Resample] = {
 
 
 def specify(ref: EncoderRef) -> EncoderSpec:
-    """Describe a timm architecture; builds it without memory to see what it gives.
+    """Describe a timm architecture.
 
     Raises:
         UnknownNameError: if timm has no such architecture or tag.
         EncoderUnusableError: if its preprocessing has no counterpart here.
     """
-    import torch
-
     name = ref.name.removeprefix(TIMM)
-    config = _config(name)
-    with torch.device("meta"):
-        model = create(name).eval()
-    preprocessing = _preprocessing(ref.name, config)
+    model = timm_model(name)
+    preprocessing = _preprocessing(ref.name, model)
     return EncoderSpec(
         name=ref.name,
-        dim=_dim(model, preprocessing),
-        architecture=TIMM + config.architecture,
+        dim=model.dim,
+        architecture=TIMM + model.architecture,
         preprocessing=preprocessing,
-        pooling=f"timm-forward:{_pool(model)}",
+        pooling=f"timm-forward:{model.pooling}",
         build=partial(build, name),
-        sources=_sources(ref.name, config),
+        sources=_sources(ref.name, model),
         untrained=partial(untrained, name),
-        licence=config.license or "",
+        licence=model.licence,
         citation="Wightman, PyTorch Image Models, doi:10.5281/zenodo.4414861",
-        notes=_notes(ref, config, preprocessing),
+        notes=_notes(ref, model, preprocessing),
     )
-
-
-def create(name: str, **settings: Any) -> nn.Module:
-    """A timm model with the random weights that timm gives it, without its classifier by default.
-
-    Args:
-        name: architecture, with or without the tag of weights.
-        settings: for its constructor, such as `img_size`, `global_pool` or `num_classes`.
-    """
-    repair_torchvision()
-    import timm
-
-    model: nn.Module = timm.create_model(name, pretrained=False, **{"num_classes": 0, **settings})
-    return model
 
 
 def build(name: str, state: dict[str, Tensor]) -> nn.Module:
@@ -89,7 +75,7 @@ def build(name: str, state: dict[str, Tensor]) -> nn.Module:
     model = create(name)
     if not set(model.state_dict()) <= set(state):
         state = _translated(model, state)
-    return load_strict(model, state, unused=_classifiers(_config(name)))
+    return load_strict(model, state, unused=_classifiers(pretrained_config(name)))
 
 
 def untrained(name: str, seed: int) -> dict[str, Tensor]:
@@ -105,30 +91,15 @@ def _translated(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]
     return state if rename is None else dict(rename(dict(state), model))
 
 
-def _config(name: str) -> Any:
-    """The record that timm keeps of a model's weights and their preprocessing (`PretrainedCfg`)."""
-    repair_torchvision()
-    import timm
-
-    architecture, dot, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=8)
-        raise UnknownNameError("timm architecture", architecture, tuple(close or ("resnet50", "…")))
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if dot and tag not in tags:
-        raise UnknownNameError(f"tag of timm's {architecture}", tag, tuple(tags) or ("no tag",))
-    return timm.get_pretrained_cfg(name, allow_unregistered=True)
-
-
-def _preprocessing(name: str, config: Any) -> Preprocessing:
+def _preprocessing(name: str, model: TimmModel) -> Preprocessing:
     """The evaluation transform of timm (`transforms_imagenet_eval`) in our words."""
-    _, height, width = config.input_size
-    fit, resample = _FITS.get(config.crop_mode), _FILTERS.get(config.interpolation)
+    _, height, width = model.input_size
+    fit, resample = _FITS.get(model.crop_mode), _FILTERS.get(model.interpolation)
     square = height == width or fit == "squash"
     if fit is None or resample is None or not square:
         problem = (
-            f"timm prepares its pictures by crop mode {config.crop_mode!r} to {height}x{width} "
-            f"with filter {config.interpolation!r}, which embedcache cannot do"
+            f"timm prepares its pictures by crop mode {model.crop_mode!r} to {height}x{width} "
+            f"with filter {model.interpolation!r}, which embedcache cannot do"
         )
         raise EncoderUnusableError(name, problem)
     return Preprocessing(
@@ -136,27 +107,10 @@ def _preprocessing(name: str, config: Any) -> Preprocessing:
         width=width,
         fit=fit,
         resample=resample,
-        crop=float(config.crop_pct),
-        mean=tuple(float(value) for value in config.mean),
-        std=tuple(float(value) for value in config.std),
+        crop=model.crop_pct,
+        mean=model.mean,
+        std=model.std,
     )
-
-
-def _dim(model: nn.Module, preprocessing: Preprocessing) -> int:
-    import torch
-
-    shape = (1, 3, preprocessing.height, preprocessing.width)
-    with torch.inference_mode():
-        return int(model(torch.zeros(shape, device="meta")).shape[1])
-
-
-def _pool(model: nn.Module) -> str:
-    """How the architecture pools: timm keeps it as text or in its pooling layer."""
-    named = getattr(model, "global_pool", None)
-    if isinstance(named, str):
-        return named or "none"
-    layers = (getattr(layer, "pool_type", None) for layer in model.modules())
-    return next((str(kind) for kind in layers if kind), "none")
 
 
 def _classifiers(config: Any) -> tuple[str, ...]:
@@ -164,29 +118,29 @@ def _classifiers(config: Any) -> tuple[str, ...]:
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
 
 
-def _sources(name: str, config: Any) -> tuple[HubFile, ...]:
-    if not config.hf_hub_id:
+def _sources(name: str, model: TimmModel) -> tuple[HubFile, ...]:
+    if not model.repository:
         return ()
     # In the order in which timm itself looks for them.
-    files = (config.hf_hub_filename,) if config.hf_hub_filename else ()
+    files = (model.file,) if model.file else ()
     return (
         HubFile(
-            repository=config.hf_hub_id,
+            repository=model.repository,
             names=files or ("model.safetensors", "pytorch_model.bin"),
             mend=f"give a file ({name}=PATH) or ask for untrained weights ({name}=random)",
         ),
     )
 
 
-def _notes(ref: EncoderRef, config: Any, preprocessing: Preprocessing) -> tuple[str, ...]:
+def _notes(ref: EncoderRef, model: TimmModel, preprocessing: Preprocessing) -> tuple[str, ...]:
     notes = []
     trained = ref.weights is not None and not f"{ref.weights}:".startswith(RANDOM)
     if trained:
         notes.append(
-            f"{ref.name} prepares pictures as for timm's own weights ({config.tag or 'untagged'}); "
+            f"{ref.name} prepares pictures as for timm's own weights ({model.tag or 'untagged'}); "
             f"weights of your own may want another mean, std or crop"
         )
-    named = NAMED.get(config.architecture)
+    named = NAMED.get(model.architecture)
     if named is not None:
         spec = registry.load("encoders", named)
         notes.append(

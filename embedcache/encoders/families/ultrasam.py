@@ -36,7 +36,7 @@ from embedcache.contract import Preprocessing
 from embedcache.encoders.checkpoint import load_strict
 from embedcache.encoders.families.imagenet import MEAN, STD
 from embedcache.encoders.families.seen import not_listed
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.families.untrained import Layout, draw
 from embedcache.encoders.spec import EncoderSpec, Variant
 from embedcache.encoders.weights import HttpsFile

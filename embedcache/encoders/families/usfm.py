@@ -27,7 +27,7 @@ from embedcache.encoders.checkpoint import load_strict, looks_like
 from embedcache.encoders.families import tokens
 from embedcache.encoders.families.imagenet import squash
 from embedcache.encoders.families.seen import unknown
-from embedcache.encoders.families.timm_generic import create
+from embedcache.encoders.families.timm_model import create
 from embedcache.encoders.families.untrained import Layout, draw
 from embedcache.encoders.spec import EncoderSpec, Variant
 from embedcache.encoders.weights import DriveFile

@@ -81,7 +81,7 @@ def test_the_comparison_notices(
 
 def test_timm_s_own_heads_load_just_as_strictly(tmp_path: Path, picture: Image.Image) -> None:
     """Why a loader that knows shapes alone is not enough."""
-    from embedcache.encoders.families.timm_generic import create
+    from embedcache.encoders.families.timm_model import create
 
     tiny = create("vit_tiny_patch16_224", embed_dim=WIDTH, depth=DEPTH, global_pool="avg")
     tiny.load_state_dict(checkpoint(), strict=True)
