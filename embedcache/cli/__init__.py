@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.metadata import version
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -50,6 +51,24 @@ app.add_typer(encoders, name="encoders")
 app.add_typer(cohorts, name="cohorts")
 app.add_typer(store, name="store")
 app.add_typer(key, name="key")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"embedcache {version('embedcache-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

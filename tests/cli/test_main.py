@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 HEAVY = (
     "torch",
@@ -22,6 +23,11 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "embedcache", *words], capture_output=True, text=True, check=False
     )
+
+
+def test_the_version_is_told() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"embedcache {version('embedcache-bench')}\n")
 
 
 def test_help_imports_none_of_the_heavy_libraries() -> None:
