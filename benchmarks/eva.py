@@ -1,6 +1,6 @@
 """Side by side with eva (kaiko-eva 0.4.5): the same images, the same ViT-B/32, the same machine.
 
-    python benchmarks/eva.py [--images 512] [--rounds 3] [--venv FOLDER]
+    python benchmarks/eva.py [--images 888] [--rounds 3] [--venv FOLDER]
 
 The network's weights are random and come from one file that both read. eva runs in a virtual
 environment of its own, which this script makes: `kaiko-eva[vision]==0.4.5`, `jsonargparse` held at
@@ -363,7 +363,7 @@ def ratio(over: list[float], under: list[float]) -> float:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--images", type=int, default=888)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--venv", type=Path, help="where eva's environment is kept")
     return parser.parse_args()
