@@ -1960,3 +1960,16 @@ class SystemRefusesError(FailedWorkError):
 
     def __str__(self) -> str:
         return f"{self.place} cannot be used ({self.reason}); {self.mend}"
+
+
+@dataclass(eq=False)
+class NoWorkerLeftError(FailedWorkError):
+    """All workers of a Dask cluster went away, and none came."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"the Dask cluster has had no worker for {self.seconds:.0f} seconds; what was finished "
+            "is kept: start workers, and the same command goes on from there"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, Self, TypeVar
@@ -45,8 +45,16 @@ class Crew(Protocol):
     def room(self) -> int:
         """Calls that it likes to have at once."""
 
-    def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
-        """Do a call in some worker, and give what it returns."""
+    def submit(
+        self, call: Callable[..., Done], *given: object, to: str | None = None
+    ) -> Future[Done]:
+        """Do a call in some worker, and give what it returns.
+
+        Args:
+            call: done with what is `given`, its device, its threads, and `worker`: its name.
+            given: to it.
+            to: the worker that would do it fastest; another does it if that one is busy or gone.
+        """
 
     def everywhere(self, call: Callable[..., object], *given: object) -> None:
         """Have all workers do a call; one that dies of it is missed later."""
@@ -64,7 +72,10 @@ class DeviceCrew:
         """See the class; a device may be named twice."""
         threads = max(1, cores() // len(devices))
         self._at_once = threads + 1 if devices[0] == "cpu" else AT_ONCE
-        self._processes = [_Process(device, threads, self._at_once) for device in devices]
+        self._processes = [
+            _Process(str(number), device, threads, self._at_once)
+            for number, device in enumerate(devices)
+        ]
 
     def __enter__(self) -> Self:
         for process in self._processes:
@@ -85,8 +96,10 @@ class DeviceCrew:
         """One more than are worked on, so that no process waits for the next."""
         return self.hands * (self._at_once + 1)
 
-    def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
-        """Give a call to the process that has least to do.
+    def submit(
+        self, call: Callable[..., Done], *given: object, to: str | None = None
+    ) -> Future[Done]:
+        """See `Crew.submit`; else the process that has least to do gets it.
 
         Raises:
             WorkerDiedError: if no process is left.
@@ -94,7 +107,9 @@ class DeviceCrew:
         alive = [process for process in self._processes if process.alive]
         if not alive:
             raise WorkerDiedError
-        return min(alive, key=lambda process: process.waiting).submit(call, *given)
+        least = min(alive, key=lambda process: process.waiting)
+        asked = (one for one in alive if one.name == to and one.waiting <= self._at_once)
+        return next(asked, least).submit(call, *given)
 
     def everywhere(self, call: Callable[..., object], *given: object) -> None:
         """See `Crew.everywhere`."""
@@ -140,7 +155,7 @@ class DaskCrew:
             if not self._workers():
                 raise SchedulerError(self._scheduler, "has no worker: start one, or more")
             resources = _PART if self._on_gpus else None
-            self._executor: Executor = self._client.get_executor(pure=False, resources=resources)
+            self._executor = self._client.get_executor(pure=False, resources=resources)
             stack.callback(self._executor.shutdown, wait=False)
             self._stack = stack.pop_all()
         return self
@@ -158,9 +173,13 @@ class DaskCrew:
         """One more a worker than are worked on, so that none waits for the next."""
         return sum(self._share(*worker) + 1 for worker in self._takers()) or 1
 
-    def submit(self, call: Callable[..., Done], *given: object) -> Future[Done]:
-        """Have some worker do a call; the cluster chooses which."""
-        return self._executor.submit(_with_threads, call, *given)
+    def submit(
+        self, call: Callable[..., Done], *given: object, to: str | None = None
+    ) -> Future[Done]:
+        """See `Crew.submit`; else the cluster chooses, and idle workers take from busy ones."""
+        there = {} if to is None else {"workers": [to], "allow_other_workers": True}
+        future: Future[Done] = self._executor.submit(_on_worker, call, *given, **there)
+        return future
 
     def everywhere(self, call: Callable[..., object], *given: object) -> None:
         """See `Crew.everywhere`."""
@@ -192,16 +211,18 @@ def _threads_and_gpus(dask_scheduler: Any) -> dict[str, tuple[int, float]]:
     }
 
 
-def _with_threads(call: Callable[..., Done], *given: object) -> Done:
+def _on_worker(call: Callable[..., Done], *given: object) -> Done:
     from distributed import get_worker
 
-    return call(*given, device=None, threads=get_worker().state.nthreads)
+    worker = get_worker()
+    return call(*given, device=None, threads=worker.state.nthreads, worker=worker.address)
 
 
 class _Process:
     """A process for one device, and a thread here that hears from it."""
 
-    def __init__(self, device: str, threads: int, at_once: int) -> None:
+    def __init__(self, name: str, device: str, threads: int, at_once: int) -> None:
+        self.name = name
         self._device = device
         self._threads = threads
         self._at_once = at_once
@@ -222,7 +243,7 @@ class _Process:
         # loky's, as it does not run the caller's script again, as `spawn` does.
         context = get_context("loky")
         self._pipe, there = context.Pipe()
-        given = (there, self._device, self._threads, self._at_once)
+        given = (there, self.name, self._device, self._threads, self._at_once)
         self._process = context.Process(target=_serve, args=given, daemon=True, env=ENVIRONMENT)
         self._process.start()
         there.close()
@@ -273,7 +294,7 @@ def _settle(future: Future[Any], done: object, trouble: BaseException | None) ->
         future.set_exception(trouble)
 
 
-def _serve(pipe: Connection, device: str, threads: int, at_once: int) -> None:
+def _serve(pipe: Connection, name: str, device: str, threads: int, at_once: int) -> None:
     """Do calls as they come, `at_once` of them: a worker process's whole life."""
     guard = threading.Lock()
 
@@ -281,7 +302,8 @@ def _serve(pipe: Connection, device: str, threads: int, at_once: int) -> None:
         answer: tuple[int, object, BaseException | None]
         try:
             call, given = cloudpickle.loads(message)
-            answer = (number, call(*given, device=device, threads=threads), None)
+            done = call(*given, device=device, threads=threads, worker=name)
+            answer = (number, done, None)
         except Exception as error:  # noqa: BLE001  # raised again in the command's process
             answer = (number, None, error)
         with guard:

@@ -15,9 +15,12 @@ from embedcache.extraction.asked import Settings
 from embedcache.extraction.clock import Clock
 from embedcache.extraction.crew import Crew, DaskCrew, DeviceCrew
 from embedcache.extraction.dispatch import LOSSES, landed, run_spans, spans_of
+from embedcache.extraction.orders import Assignment, Orders, Scouted
 from embedcache.extraction.outcome import PassSummary
 from embedcache.extraction.running import Running
-from embedcache.extraction.station import Assignment, Orders, Scouted, leave, load_libraries, scout
+from embedcache.extraction.scratch import drop_scratch
+from embedcache.extraction.station import leave, load_libraries, scout
+from embedcache.extraction.steering import Readers
 from embedcache.extraction.stream import Lane
 
 
@@ -28,13 +31,17 @@ def crew_passes(running: Running, lanes: Sequence[Lane]) -> Iterator[PassSummary
         DeviceMissingError: if a device that was named is not there.
         SchedulerError: if the scheduler does not answer, or has no worker.
         WorkerDiedError: if no worker is left.
+        NoWorkerLeftError: if a cluster's workers went away, and none came.
+        SchedulerGoneError: if the scheduler is no longer there.
     """
-    waiting = list(lanes)
+    waiting, scratch = list(lanes), secrets.token_hex(8)
+    readers = Readers(1 + max(image.row for image in running.wanted))
     with _crew(running.settings) as crew:
         while waiting:
-            taken, summary = _through(running, waiting, crew)
+            taken, summary = _through(running, waiting, crew, scratch, readers)
             waiting = [lane for lane in waiting if lane not in taken]
             yield summary
+        crew.everywhere(drop_scratch, scratch)
 
 
 def _crew(settings: Settings) -> DaskCrew | DeviceCrew:
@@ -44,10 +51,10 @@ def _crew(settings: Settings) -> DaskCrew | DeviceCrew:
 
 
 def _through(
-    running: Running, waiting: Sequence[Lane], crew: Crew
+    running: Running, waiting: Sequence[Lane], crew: Crew, scratch: str, readers: Readers
 ) -> tuple[list[Lane], PassSummary]:
     """Send what the first lanes lack through them; which lanes, a worker's memory says."""
-    orders = _orders(running, waiting)
+    orders = _orders(running, waiting, scratch)
     found = _scouted(crew, orders)
     lanes = [waiting[number] for number in found.lanes]
     for lane, batch, prints in zip(lanes, found.batch, found.fingerprints, strict=True):
@@ -55,20 +62,24 @@ def _through(
             running.settle_batch(lane, batch)
         running.begin(lane, prints, found.made)
     clock, images = Clock(), running.lacking(lanes)
+    later = [lane for lane in waiting if lane not in lanes]
     hands, started = max(1, crew.hands), time.monotonic()
     with running.shown(lanes):
-        spans = spans_of(images, lanes, fast=found.made.device != "cpu")
+        spans = spans_of(images, lanes, later, fast=found.made.device != "cpu")
         packed = _settled(orders, found).packed()
-        accounts = run_spans(spans, lanes, crew, (packed, orders.run), clock)
+        accounts = run_spans(spans, lanes, crew, (packed, orders.run), clock, readers)
+    for one in accounts.compiled:
+        running.progress.note(str(one))
     summary = running.finish(lanes, len(images), started, accounts.bare / hands, clock)
     crew.everywhere(leave, orders.run)
     return lanes, summary
 
 
-def _orders(running: Running, lanes: Sequence[Lane]) -> Orders:
+def _orders(running: Running, lanes: Sequence[Lane], scratch: str) -> Orders:
     settings = running.settings
     return Orders(
         run=secrets.token_hex(8),
+        scratch=scratch,
         lanes=tuple(
             Assignment(
                 encoders=tuple(_anywhere(track.encoder) for track in lane.tracks),

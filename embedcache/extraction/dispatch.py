@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import replace
 from functools import partial
@@ -17,12 +17,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from embedcache.errors import SchedulerGoneError, WorkerDiedError
+from embedcache.contract import Preprocessing
+from embedcache.errors import NoWorkerLeftError, SchedulerGoneError, WorkerDiedError
 from embedcache.extraction.clock import Clock
+from embedcache.extraction.compilation import Compilation
 from embedcache.extraction.crew import Crew
+from embedcache.extraction.orders import Basket, Harvest, Span
 from embedcache.extraction.pictures import Wanted
+from embedcache.extraction.rows import Rows, in_any
 from embedcache.extraction.shelf import Shelf
-from embedcache.extraction.station import Basket, Harvest, Span, work
+from embedcache.extraction.station import work
+from embedcache.extraction.steering import Readers, Waiting
 from embedcache.extraction.stream import Lane, Track
 from embedcache.images.source import ImageFile, Source
 
@@ -38,13 +43,19 @@ LOSSES = 3
 
 
 class Accounts:
-    """Seconds of a pass, as its stations last told them."""
+    """Seconds of a pass, as its stations last told them.
+
+    Attributes:
+        compiled: what compiling came to, a network and worker each.
+    """
 
     def __init__(self) -> None:
+        self.compiled: list[Compilation] = []
         self._last: dict[str, Harvest] = {}
 
     def note(self, harvest: Harvest) -> None:
         """Take what a station says of itself; answers may come out of order."""
+        self.compiled.extend(harvest.compiled)
         before = self._last.get(harvest.station)
         if before is None or before.bare <= harvest.bare:
             self._last[harvest.station] = harvest
@@ -60,26 +71,39 @@ class Accounts:
             yield from one.stages.items()
 
 
-def spans_of(images: Sequence[Wanted], lanes: Sequence[Lane], *, fast: bool) -> Iterator[Span]:
-    """Cut images, in row order, where no lane's batch is cut."""
+def spans_of(
+    images: Sequence[Wanted], lanes: Sequence[Lane], later: Sequence[Lane] = (), *, fast: bool
+) -> Iterator[Span]:
+    """Cut images, in row order, where no lane's batch is cut.
+
+    Args:
+        images: of the pass.
+        lanes: of the pass.
+        later: of the passes after it.
+        fast: whether a device is so fast that spans had better be long.
+    """
     whole = math.lcm(*(lane.batch for lane in lanes))
     length = whole * max(1, _ON_FAST // whole) if fast else whole
     some: list[Wanted] = []
     for image in images:
         if some and some[0].row // length != image.row // length:
-            yield _span(some, lanes)
+            yield _span(some, lanes, later)
             some = []
         some.append(image)
     if some:
-        yield _span(some, lanes)
+        yield _span(some, lanes, later)
 
 
-def _span(images: Sequence[Wanted], lanes: Sequence[Lane]) -> Span:
-    rows = [image.row for image in images]
+def _span(images: Sequence[Wanted], lanes: Sequence[Lane], later: Sequence[Lane]) -> Span:
+    rows = np.array([image.row for image in images])
+    shapes: dict[Preprocessing, list[Rows]] = {}
+    for lane in later:
+        shapes.setdefault(lane.shape, []).append(lane.wanted)
     return Span(
         images=tuple(replace(image, source=_absolute(image)) for image in images),
-        wanted=tuple(
-            np.array([row for row in rows if row in lane.wanted], np.int64) for lane in lanes
+        wanted=tuple(rows[[row in lane.wanted for row in rows]] for lane in lanes),
+        later=tuple(
+            (shape, rows[[in_any(every, row) for row in rows]]) for shape, every in shapes.items()
         ),
     )
 
@@ -91,11 +115,12 @@ def _absolute(image: Wanted) -> Source:
 
 
 def run_spans(
-    spans: Iterable[Span],
+    spans: Iterator[Span],
     lanes: Sequence[Lane],
     crew: Crew,
     orders: tuple[bytes, str],
     clock: Clock,
+    readers: Readers,
 ) -> Accounts:
     """Have a crew encode spans.
 
@@ -105,30 +130,35 @@ def run_spans(
         crew: does the work.
         orders: of the pass, packed, and its name.
         clock: counts the time of writing, and in the end that of all stations.
+        readers: who read what in the passes before; told of this one.
 
     Raises:
-        WorkerDiedError: if no worker is left, or a span kills every worker it comes to.
+        WorkerDiedError: if no process is left, or a span kills every worker it comes to.
+        NoWorkerLeftError: if the cluster's workers went away, and none came.
         SchedulerGoneError: if Dask's scheduler is no longer there.
     """
-    waiting, accounts = iter(spans), Accounts()
-    lost: deque[Span] = deque()
+    waiting, accounts = Waiting(spans, readers), Accounts()
+    idle: deque[str] = deque()
     losses: dict[int, int] = {}
     flying: dict[Future[Harvest], Span] = {}
     with Shelf(clock) as shelf:
         while True:
             while len(flying) < max(1, crew.room):  # a crew without hands must say so
-                span = lost.popleft() if lost else next(waiting, None)
-                if span is None:
+                found = waiting.take(idle.popleft() if idle else None)
+                if found is None:
                     break
-                flying[crew.submit(work, *orders, span)] = span
+                span, reader = found
+                flying[crew.submit(work, *orders, span, to=reader)] = span
             if not flying:
                 break
             for future in _first(flying, crew):
                 span = flying.pop(future)
-                harvest = landed(future, crew)
+                harvest = _result(future, crew)
                 if harvest is None:
-                    lost.append(_lost(span, losses))
+                    waiting.put_back(_lost(span, losses))
                     continue
+                idle.append(harvest.worker)
+                readers.note(span, harvest.worker)
                 accounts.note(harvest)
                 shelf.put(partial(_put_away, lanes, harvest, clock))
     for stage, seconds in accounts.stages():
@@ -136,7 +166,19 @@ def run_spans(
     return accounts
 
 
-def _first(flying: Collection[Future[Harvest]], crew: Crew) -> set[Future[Harvest]]:
+def landed(future: Future[Done], crew: Crew) -> Done | None:
+    """Wait for what comes of a call; None if its worker died.
+
+    Raises:
+        NoWorkerLeftError: if the cluster's workers went away, and none came.
+        SchedulerGoneError: if Dask's scheduler is no longer there.
+        Exception: what the call raised.
+    """
+    (done,) = _first([future], crew)
+    return _result(done, crew)
+
+
+def _first(flying: Collection[Future[Done]], crew: Crew) -> set[Future[Done]]:
     """Calls that are done, at least one, so long as there is a worker or may be one soon."""
     deserted = time.monotonic()
     while True:
@@ -146,16 +188,10 @@ def _first(flying: Collection[Future[Harvest]], crew: Crew) -> set[Future[Harves
         if crew.hands:
             deserted = time.monotonic()
         elif time.monotonic() - deserted > PATIENCE:
-            raise WorkerDiedError
+            raise NoWorkerLeftError(PATIENCE)
 
 
-def landed(future: Future[Done], crew: Crew) -> Done | None:
-    """What came of a call; None if its worker died.
-
-    Raises:
-        SchedulerGoneError: if Dask's scheduler is no longer there.
-        Exception: what the call raised.
-    """
+def _result(future: Future[Done], crew: Crew) -> Done | None:
     try:
         return future.result()
     except CancelledError as error:

@@ -11,15 +11,14 @@ import dataclasses
 import secrets
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcache.contract import Preprocessing
 from embedcache.encoders.device import device_name
 from embedcache.encoders.memory import keep_freed_memory
 from embedcache.encoders.resolve import ResolvedEncoder
@@ -27,123 +26,20 @@ from embedcache.encoders.selfcheck import self_check
 from embedcache.encoders.torchvision_repair import repair_torchvision
 from embedcache.extraction.batch import measured_batch
 from embedcache.extraction.clock import Clock
+from embedcache.extraction.compilation import Compilation
 from embedcache.extraction.engine import ThreadEngine
 from embedcache.extraction.forward import Forward
+from embedcache.extraction.orders import Basket, Harvest, Orders, Scouted, Span
 from embedcache.extraction.passes import Pass, built, device_of, passes
 from embedcache.extraction.pictures import Fitted, Shapes, Wanted, prepare
-from embedcache.extraction.scratch import Scratch
+from embedcache.extraction.scratch import Scratch, shared_scratch
 from embedcache.extraction.stream import Lane, Track, run_pass
-from embedcache.provenance import Fingerprint, Provenance, provenance
+from embedcache.provenance import provenance
 from embedcache.store.agreement import require_agreement
 
 #: Seconds after which a station that nothing came to gives its memory to another run's: its
 #: command was killed, or it will build its encoders again.
 _FORSAKEN = 60.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
-    """Encoders that share a forward pass, as they travel.
-
-    Attributes:
-        encoders: of one lane.
-        batch: images a batch; None: to be measured.
-        fingerprints: of each encoder, which a worker's must agree with; empty before there are any.
-    """
-
-    encoders: tuple[ResolvedEncoder, ...]
-    batch: int | None
-    fingerprints: tuple[Fingerprint | None, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Orders:
-    """What a worker must know of a pass.
-
-    Attributes:
-        run: names the pass.
-        lanes: what it may be given to encode, in order.
-        device: `auto` or one that the worker has.
-        threads: that a worker process may keep busy.
-        workers: threads that read and decode; None: what `threads` allow.
-        compiled: whether torch.compile makes the kernels.
-    """
-
-    run: str
-    lanes: tuple[Assignment, ...]
-    device: str
-    threads: int = 1
-    workers: int | None = None
-    compiled: bool = False
-
-    def packed(self) -> bytes:
-        """The orders as they travel, with encoders that a test or a notebook defines."""
-        data: bytes = cloudpickle.dumps(self)
-        return data
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scouted:
-    """What a worker found out before the others are given work.
-
-    Attributes:
-        lanes: places in the orders of those that fit into memory together, the longest first.
-        batch: images a batch of each of these.
-        fingerprints: of each encoder of each of these.
-        made: what computes there.
-    """
-
-    lanes: tuple[int, ...]
-    batch: tuple[int, ...]
-    fingerprints: tuple[tuple[Fingerprint | None, ...], ...]
-    made: Provenance
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Span:
-    """Images of whole batches, and which of their rows each lane lacks."""
-
-    images: tuple[Wanted, ...]
-    wanted: tuple[NDArray[np.int64], ...]
-
-
-@dataclass(slots=True, eq=False)
-class Basket:
-    """What became of one encoder's rows of a span; see `stream.Keeper`."""
-
-    batch: int
-    found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = field(default_factory=list)
-    failed: dict[int, str] = field(default_factory=dict)
-    halved: list[tuple[NDArray[np.int64], int]] = field(default_factory=list)
-
-    def put(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Take finite vectors, (k,) rows and (k, dim)."""
-        self.found.append((rows, vectors))
-
-    def fail(self, row: int, reason: str) -> None:
-        """Take note that a row has none."""
-        self.failed[row] = reason
-
-    def note_halved(self, rows: NDArray[np.int64], most: int) -> None:
-        """Take note that memory ended."""
-        self.halved.append((rows, most))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Harvest:
-    """What came of a span.
-
-    Attributes:
-        baskets: of each encoder of each lane, in order.
-        station: which worker process it was, by a random name.
-        bare: seconds of bare forward passes there, since it began.
-        stages: seconds by stage, likewise.
-    """
-
-    baskets: tuple[tuple[Basket, ...], ...]
-    station: str
-    bare: float
-    stages: dict[str, float]
 
 
 class Station:
@@ -157,6 +53,8 @@ class Station:
         self.busy = 0
         threads = orders.threads
         self._name = secrets.token_hex(8)
+        self._scratch = orders.scratch
+        self._untold = [forward for forward in self.forwards if orders.compiled]
         self._workers = orders.workers or (1 if self.device == "cpu" else max(1, threads // 2))
         self._clock = Clock()
         self._engine = ThreadEngine(forwards, self._clock, threads)
@@ -171,21 +69,31 @@ class Station:
         """Give threads and memory back."""
         self._engine.__exit__(None, None, None)
 
-    def harvest(self, span: Span) -> Harvest:
+    def harvest(self, span: Span, worker: str) -> Harvest:
         """Encode a span; any number of threads may at once."""
         lanes = [
             _lane([track.encoder for track in lane.tracks], lane.batch, rows)
             for lane, rows in zip(self.lanes, span.wanted, strict=True)
         ]
-        with Scratch(Path.cwd(), most=0) as scratch:
-            job = partial(_fitted, lanes, scratch, self._clock)
-            run_pass(span.images, lanes, self._engine, job, self._workers, self._clock)
+        scratch = shared_scratch(self._scratch)
+        later = {shape: set(rows.tolist()) for shape, rows in span.later}
+        job = partial(_fitted, lanes, later, scratch, self._clock)
+        run_pass(span.images, lanes, self._engine, job, self._workers, self._clock)
         return Harvest(
             baskets=tuple(tuple(_basket(track) for track in lane.tracks) for lane in lanes),
             station=self._name,
+            worker=worker,
             bare=self._engine.bare,
             stages=self._clock.seconds(),
+            compiled=self._told(),
         )
+
+    def _told(self) -> tuple[Compilation, ...]:
+        """What compiling came to since this was last asked."""
+        with _GUARD:
+            done = {one: one.compilation for one in self._untold if one.compilation is not None}
+            self._untold = [one for one in self._untold if one not in done]
+        return tuple(done.values())
 
 
 _STATIONS: dict[str, Station] = {}
@@ -204,7 +112,7 @@ def _load_libraries() -> None:
         import timm  # noqa: F401  # the import is the point
 
 
-def scout(packed: bytes, *, device: str | None, threads: int) -> Scouted:
+def scout(packed: bytes, *, device: str | None, threads: int, **_: object) -> Scouted:
     """Build as many lanes as fit into this worker's memory, and say how they do.
 
     Args:
@@ -235,7 +143,9 @@ def scout(packed: bytes, *, device: str | None, threads: int) -> Scouted:
         return Scouted(lanes=lanes, batch=batch, fingerprints=found, made=made)
 
 
-def work(packed: bytes, run: str, span: Span, *, device: str | None, threads: int) -> Harvest:
+def work(
+    packed: bytes, run: str, span: Span, *, device: str | None, threads: int, worker: str
+) -> Harvest:
     """Encode a span, with encoders that stay built until `leave`.
 
     Args:
@@ -244,6 +154,7 @@ def work(packed: bytes, run: str, span: Span, *, device: str | None, threads: in
         span: images.
         device: what this worker computes on; None: what the orders say.
         threads: that this worker may keep busy.
+        worker: the crew's name for it.
 
     Raises:
         FingerprintDiffersError: if this worker's encoders do not give what the others' do.
@@ -252,7 +163,7 @@ def work(packed: bytes, run: str, span: Span, *, device: str | None, threads: in
         station = _STATIONS.get(run) or _build(_unpacked(packed, device, threads))
         station.busy += 1
     try:
-        return station.harvest(span)
+        return station.harvest(span, worker)
     finally:
         with _GUARD:
             station.busy -= 1
@@ -312,6 +223,13 @@ def _basket(track: Track) -> Basket:
     return track.keeper
 
 
-def _fitted(lanes: Sequence[Lane], scratch: Scratch, clock: Clock, image: Wanted) -> Fitted:
+def _fitted(
+    lanes: Sequence[Lane],
+    later: Mapping[Preprocessing, Collection[int]],
+    scratch: Scratch,
+    clock: Clock,
+    image: Wanted,
+) -> Fitted:
     now = dict.fromkeys(lane.shape for lane in lanes if image.row in lane.wanted)
-    return prepare(image, Shapes(now=tuple(now)), scratch, clock)
+    worth_keeping = tuple(shape for shape, rows in later.items() if image.row in rows)
+    return prepare(image, Shapes(now=tuple(now), later=worth_keeping), scratch, clock)

@@ -24,7 +24,7 @@ from embedcache.extraction.crew import DaskCrew
 from embedcache.extraction.dispatch import spans_of
 from embedcache.extraction.extract import extract
 from embedcache.extraction.pictures import Wanted
-from embedcache.extraction.station import Assignment, Basket, Orders, Span
+from embedcache.extraction.orders import Assignment, Basket, Orders, Span
 from embedcache.extraction.stream import Lane, Track
 from embedcache.provenance import Fingerprint
 from embedcache.store.reader import open_store
@@ -169,27 +169,27 @@ def test_images_that_fail_are_named_whoever_encoded_them(tmp_path: Path) -> None
 def test_a_worker_whose_encoder_computes_otherwise_is_refused() -> None:
     there = Fingerprint(norm=1.0, projection=(1.0,) * 32, packages={}, system="", device="cpu")
     lane = Assignment(encoders=(resolve(TINY),), batch=4, fingerprints=(there,))
-    packed = Orders(run="strange", lanes=(lane,), device="cpu").packed()
+    packed = Orders(run="strange", scratch="s", lanes=(lane,), device="cpu").packed()
     span = Span(images=(), wanted=(np.zeros(0, np.int64),))
     with pytest.raises(FingerprintDiffersError):
-        station.work(packed, "strange", span, device=None, threads=1)
+        station.work(packed, "strange", span, device=None, threads=1, worker="0")
 
 
 def test_a_worker_keeps_its_encoders_until_it_is_told_to_leave() -> None:
     lane = Assignment(encoders=(paced(0),), batch=4)
-    orders = Orders(run="kept", lanes=(lane,), device="cpu")
-    found = station.scout(orders.packed(), device=None, threads=1)
+    orders = Orders(run="kept", scratch="s", lanes=(lane,), device="cpu")
+    found = station.scout(orders.packed(), device=None, threads=1, worker="0")
     assert (found.lanes, found.batch, found.fingerprints) == ((0,), (4,), ((None,),))
     images = (Wanted(1, Speckle(1).read().digest, Speckle(1)),)
     span = Span(images=images, wanted=(np.array([1]),))
     # Orders that cannot be read: they are not read again.
-    harvest = station.work(b"", "kept", span, device=None, threads=1)
+    harvest = station.work(b"", "kept", span, device=None, threads=1, worker="0")
     ((basket,),) = harvest.baskets
     ((rows, vectors),) = basket.found
     assert (rows.tolist(), vectors.shape) == ([1], (1, 256))
     station.leave("kept")
     with pytest.raises(EOFError):
-        station.work(b"", "kept", span, device=None, threads=1)
+        station.work(b"", "kept", span, device=None, threads=1, worker="0")
 
 
 @given(
