@@ -44,7 +44,9 @@ _BLOCK = 1 << 20
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Answers of servers that do not know the method.
 _NO_HEAD = frozenset({405, 501})
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+#: A length that a server may state: up to an exabyte, and no more digits than Python reads.
+_LENGTH = "[0-9]{1,18}"
+_RANGE = re.compile(rf"bytes ({_LENGTH})-({_LENGTH})/({_LENGTH})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,10 +97,9 @@ def ask_size(remote: Remote) -> int | None:
     """
     try:
         with closing(_open(remote, {}, "HEAD")) as response:
-            stated = response.headers.get("Content-Length", "")
+            return _stated(response.headers)
     except _InterruptedError:
         return None
-    return int(stated) if stated.isdecimal() else None
 
 
 def download(remote: Remote, part: Path, advance: Callable[[int], None]) -> str:
@@ -240,7 +241,7 @@ def _continues(response: Any, record: Record | None, offset: int) -> int:
 
 def _stated(headers: HTTPMessage) -> int | None:
     length = headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if re.fullmatch(_LENGTH, length) else None
 
 
 def _require_size(remote: Remote, found: int | None) -> None:

@@ -6,9 +6,12 @@ JSON that is hashed is *canonical*: sorted keys, no spaces, ASCII, and no float 
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
+import math
+import re
 import reprlib
 import tomllib
 import types
@@ -78,8 +81,22 @@ def read_toml_table(path: Path) -> dict[str, Any]:
         raise PathMissingError("the file", path)
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # A number of 5,000 digits and a thousand brackets are no `TOMLDecodeError`.
+    except (ValueError, RecursionError) as error:
         raise SchemaError(path.name, "", f"is not valid TOML: {error}") from error
+
+
+def read_csv_rows(file: Path) -> list[list[str]]:
+    """Cells of a CSV file, header and all, as they stand; a byte order mark is none.
+
+    Raises:
+        SchemaError: if it is no UTF-8, or no CSV.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            return list(csv.reader(text))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SchemaError(file.name, "", f"is not valid CSV: {error}") from error
 
 
 def from_json(cls: type[T], text: str | bytes, where: str) -> T:
@@ -97,15 +114,48 @@ def from_json(cls: type[T], text: str | bytes, where: str) -> T:
 
 
 def parse_json(text: str | bytes, where: str) -> object:
-    """Parse JSON, for `from_plain` after a look at its version.
+    """Parse JSON strictly, for `from_plain` after a look at its version.
+
+    What readers could take for different things is refused: NaN, a number past the largest float,
+    a key twice, half a surrogate pair, and bytes that are not UTF-8.
 
     Raises:
-        SchemaError: if it is no JSON.
+        SchemaError: if it is no such JSON.
     """
     try:
-        return json.loads(text)
+        content = text.decode() if isinstance(text, bytes) else text
+        value = json.loads(
+            content,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_distinct,
+        )
+        if _SURROGATE.search(content):  # half a pair is no text: this raises
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise SchemaError(where, "", f"is not valid JSON: {error}") from error
+    return value
+
+
+_SURROGATE = re.compile(r"\\u[dD]|[\ud800-\udfff]")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a key stands in one table twice")
+    return table
 
 
 def from_plain(cls: type[T], value: object, where: str) -> T:
@@ -128,23 +178,34 @@ def _read(kind: Any, value: object, where: str, path: str) -> Any:
     composite = _COMPOSITES.get(typing.get_origin(kind))
     if composite is not None:
         return composite(kind, value, where, path)
-    if kind is float and type(value) is int:
-        return _as_float(value, where, path)
-    if type(value) is not kind:  # `is`: True is no int here
-        raise SchemaError(where, path, f"is {_shown(value)}, not {_named(kind)}")
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        # `is`: True is no int here
+        raise SchemaError(where, path, f"is {shown(value)}, not {_named(kind)}")
+    return _NUMBERS[kind](value, where, path) if kind in _NUMBERS else value
+
+
+def _whole(value: int, where: str, path: str) -> int:
+    if not -(1 << 63) <= value < 1 << 63:  # nothing of ours counts further, and numpy cannot
+        raise SchemaError(where, path, f"is {shown(value)}, too large a number")
     return value
 
 
-def _as_float(value: int, where: str, path: str) -> float:
+def _number(value: float, where: str, path: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        raise SchemaError(where, path, f"is {_shown(value)}, too large a number") from None
+        raise SchemaError(where, path, f"is {shown(value)}, too large a number") from None
+    if not math.isfinite(number):  # TOML has words for these
+        raise SchemaError(where, path, f"is {number}, not a finite number")
+    return number
+
+
+_NUMBERS: dict[Any, Any] = {int: _whole, float: _number}
 
 
 def _read_dataclass(kind: Any, value: object, where: str, path: str) -> Any:
     if not isinstance(value, Mapping):
-        raise SchemaError(where, path, f"is {_shown(value)}, not a table")
+        raise SchemaError(where, path, f"is {shown(value)}, not a table")
     hints = _hints(kind)
     known = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for key in value:
@@ -179,7 +240,7 @@ def _read_union(kind: Any, value: object, where: str, path: str) -> Any:
 
 def _read_tuple(kind: Any, value: object, where: str, path: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise SchemaError(where, path, f"is {_shown(value)}, not a list")
+        raise SchemaError(where, path, f"is {shown(value)}, not a list")
     inner = typing.get_args(kind)
     if len(inner) == 2 and inner[1] is Ellipsis:
         return tuple(_read(inner[0], v, where, f"{path}[{i}]") for i, v in enumerate(value))
@@ -191,18 +252,18 @@ def _read_tuple(kind: Any, value: object, where: str, path: str) -> tuple[Any, .
 
 def _read_dict(kind: Any, value: object, where: str, path: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise SchemaError(where, path, f"is {_shown(value)}, not a table")
+        raise SchemaError(where, path, f"is {shown(value)}, not a table")
     _, inner = typing.get_args(kind)
     return {str(key): _read(inner, v, where, _join(path, key)) for key, v in value.items()}
 
 
 def _read_literal(kind: Any, value: object, where: str, path: str) -> Any:
     choices = typing.get_args(kind)
-    if value not in choices:
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise SchemaError(
             where,
             path,
-            f"is {_shown(value)}, not one of {', '.join(repr(choice) for choice in choices)}",
+            f"is {shown(value)}, not one of {', '.join(repr(choice) for choice in choices)}",
         )
     return value
 
@@ -216,17 +277,30 @@ _COMPOSITES: dict[Any, Any] = {
 }
 
 
-#: How much of a value an error shows: a stranger's may be a megabyte, or nested a thousand deep.
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 3, 100, 100, 100
+class _Short(reprlib.Repr):
+    """How much of a value an error shows: a stranger's may be long, or nested a thousand deep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, 100, 100, 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python prints no number of more than 4,300 digits, and TOML can write one in hex.
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a number"
 
 
-def _shown(value: object) -> str:
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: in one line, and not at any length."""
     return _SHORT.repr(value)
 
 
 def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
+    name = str(key)
+    word = name if name.isprintable() and len(name) <= 100 else shown(name)
+    return f"{path}.{word}" if path else word
 
 
 def _named(kind: Any) -> str:

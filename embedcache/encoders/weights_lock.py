@@ -8,6 +8,7 @@ It is JSON, lies in the weights folder, and names no person, machine or absolute
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from filelock import FileLock
 from embedcache.durable import write_file
 from embedcache.encoders.weights import weights_folder
 from embedcache.errors import DigestDiffersError, SchemaError
-from embedcache.schema import from_plain, plain
+from embedcache.schema import from_plain, parse_json, plain
 
 NAME = "weights.lock"
 VERSION = 1
@@ -82,10 +83,7 @@ def read_lock(folder: Path | None = None) -> WeightsLock:
     path = (folder or weights_folder()) / NAME
     if not path.is_file():
         return WeightsLock()
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise SchemaError(NAME, "", "is not valid JSON; restore it from a copy") from error
+    content = parse_json(path.read_bytes(), NAME)
     if isinstance(content, dict) and content.get("format_version", VERSION) != VERSION:
         problem = "is of a later version; pip install --upgrade embedcache-bench"
         raise SchemaError(NAME, "format_version", problem)
@@ -121,7 +119,7 @@ def pinned_file(encoder: str) -> Path | None:
     if inside.is_absolute() or ".." in inside.parts:
         raise SchemaError(NAME, f"weights.{encoder}.file", "leads out of the weights folder")
     path = weights_folder() / inside
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None  # noqa: PTH113  # takes a name of any length
 
 
 def require_pinned(encoder: str, file: Path, digest: str, published: str | None) -> None:

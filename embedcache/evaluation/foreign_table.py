@@ -24,7 +24,7 @@ from embedcache.errors import (
     PathMissingError,
     TableColumnError,
 )
-from embedcache.results.predictions_file import METADATA
+from embedcache.results.columns import METADATA
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
 from embedcache.errors import LinkInvalidError, PathMissingError
 from embedcache.protocol.clusters import Links
+from embedcache.schema import read_csv_rows
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -23,19 +23,19 @@ def read_links(file: Path) -> Links:
 
     Raises:
         PathMissingError: if there is no such file.
+        SchemaError: if it is no CSV.
         LinkInvalidError: if a row holds no two digests.
     """
     if not file.is_file():
         raise PathMissingError("the links file", file)
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = [(number, row) for number, row in enumerate(csv.reader(text), start=1) if row]
+    rows = [(number, row) for number, row in enumerate(read_csv_rows(file), start=1) if row]
     if rows and not any(is_digest(cell.strip().lower()) for cell in rows[0][1]):
         rows = rows[1:]
     pairs = set()
     for number, row in rows:
         pair = tuple(sorted(cell.strip().lower() for cell in row[:2]))
         if len(pair) != 2 or not all(is_digest(cell) for cell in pair):
-            raise LinkInvalidError(where=f"{file.name} line {number}", found=",".join(row))
+            raise LinkInvalidError(where=f"{file.name} line {number}", found=",".join(row)[:200])
         pairs.add((pair[0], pair[1]))
     return tuple(sorted(pairs))
 

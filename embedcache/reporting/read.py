@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from embedcache.results.shift_file import (
     shift_file,
 )
 from embedcache.results.tables import ComparisonRow, MetricRow, ReliabilityRow
+from embedcache.schema import read_csv_rows
 
 
 def read_evidence(results: Sequence[Path], progress: Progress | None = None) -> Evidence:
@@ -119,8 +119,7 @@ def _look_alike(folder: ResultsFolder) -> int:
     """Pairs that probing listed; without a file there were none, or no thumbnails to tell by."""
     if not folder.near_duplicates_file.is_file():
         return 0
-    with folder.near_duplicates_file.open(encoding="ascii", newline="") as text:
-        return sum(1 for _ in csv.DictReader(text))
+    return max(len(read_csv_rows(folder.near_duplicates_file)) - 1, 0)
 
 
 def _shift(folders: Sequence[ResultsFolder]) -> dict[str, Any]:

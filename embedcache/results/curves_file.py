@@ -16,6 +16,7 @@ from pathlib import Path
 from embedcache.durable import write_file
 from embedcache.errors import SchemaError
 from embedcache.results.layout import ResultsFolder
+from embedcache.schema import from_plain, read_csv_rows, shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,17 +84,18 @@ def read_curves(folder: ResultsFolder) -> tuple[Curve, ...]:
 
 
 def _rows(file: Path) -> tuple[CurveRow, ...]:
-    with file.open(encoding="ascii", newline="") as text:
-        header, *lines = list(csv.reader(text)) or [[]]
+    header, *lines = read_csv_rows(file) or [[]]
     if header != list(_HINTS) or not lines:
-        raise SchemaError(file.name, "the header", f"is {header}, not {list(_HINTS)}")
+        raise SchemaError(file.name, "the header", f"is {shown(header)}, not {list(_HINTS)}")
+    return tuple(_row(line, f"{file.name}, line {n}") for n, line in enumerate(lines, start=2))
+
+
+def _row(line: list[str], where: str) -> CurveRow:
     try:
-        return tuple(
-            CurveRow(**{k: _HINTS[k](cell) for k, cell in zip(_HINTS, line, strict=True)})
-            for line in lines
-        )
+        values = {k: _HINTS[k](cell) for k, cell in zip(_HINTS, line, strict=True)}
     except ValueError as error:
-        raise SchemaError(file.name, "", f"has a row that does not fit: {error}") from error
+        raise SchemaError(where, "", "does not fit its columns") from error
+    return from_plain(CurveRow, values, where)
 
 
 _HINTS = {

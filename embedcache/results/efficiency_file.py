@@ -9,7 +9,7 @@ number lie as JSON in the file's own metadata.
 from __future__ import annotations
 
 import io
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from embedcache.durable import write_file
 from embedcache.errors import PredictionsFileError
+from embedcache.results.columns import METADATA, read_columns
 from embedcache.results.layout import ResultsFolder, folder_name
-from embedcache.results.predictions_file import METADATA
 from embedcache.results.record import Maker
-from embedcache.schema import canonical_json, from_plain
+from embedcache.schema import canonical_json
 
 _PREDICTED = "predicted:"
 
@@ -56,6 +56,15 @@ class FewPredictions:
     fold: NDArray[np.int8]
     patients: tuple[int, ...]
     predicted: NDArray[np.int16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Head:
+    """What the parts of a draw share."""
+
+    maker: Maker
+    classes: tuple[str, ...]
+    repeat: int
 
 
 def efficiency_folder(folder: ResultsFolder, arm: str, encoder: str) -> Path:
@@ -92,7 +101,7 @@ def write_few(file: Path, parts: Sequence[FewPredictions]) -> None:
     }
     for index, patients in enumerate(first.patients):
         columns[f"{_PREDICTED}{patients}"] = np.concatenate([p.predicted[index] for p in parts])
-    head = {"maker": first.maker, "classes": first.classes, "repeat": first.repeat}
+    head = _Head(maker=first.maker, classes=first.classes, repeat=first.repeat)
     table = pa.table(columns).replace_schema_metadata({METADATA: canonical_json(head)})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -105,31 +114,37 @@ def read_few(file: Path) -> tuple[FewPredictions, ...]:
     Raises:
         PredictionsFileError: if the file is not one of ours, or damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file, partitioning=None)
-        head = json.loads(table.schema.metadata[METADATA])
-        image = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8).reshape(-1, 32)
-        text = {name: np.array(table[name].to_pylist(), np.str_) for name in ("cohort", "site")}
-        number = {name: table[name].to_numpy() for name in ("fold", "cluster", "label")}
-        names = [name for name in table.column_names if name.startswith(_PREDICTED)]
-        predicted = np.stack([table[name].to_numpy() for name in names])
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise PredictionsFileError(file, f"cannot be read ({error})") from error
+    columns = read_columns(file)
+    head = columns.head(_Head)
+    classes = len(head.classes)
+    names = {_patients(file, text): name for text, name in columns.starting(_PREDICTED).items()}
+    if not names:
+        raise PredictionsFileError(file, f"lacks columns {_PREDICTED}N")
+    image, cohort, site = columns.digests("image"), columns.text("cohort"), columns.text("site")
+    predicted = np.stack([columns.whole(one, np.int16, 0, classes) for one in names.values()])
+    number = {
+        "fold": columns.whole("fold", np.int8, 0),
+        "cluster": columns.whole("cluster", np.int64, 0),
+        "label": columns.whole("label", np.int16, 0, classes),
+    }
     return tuple(
         FewPredictions(
-            maker=from_plain(Maker, head["maker"], file.name),
-            repeat=head["repeat"],
+            maker=head.maker,
+            repeat=head.repeat,
             cohort=str(name),
-            classes=tuple(head["classes"]),
+            classes=head.classes,
             image=image[rows],
-            site=text["site"][rows],
-            patients=tuple(int(column.removeprefix(_PREDICTED)) for column in names),
+            site=site[rows],
+            patients=tuple(names),
             predicted=predicted[:, rows],
             **{field: values[rows] for field, values in number.items()},
         )
-        for name in np.unique(text["cohort"])
-        for rows in [text["cohort"] == name]
+        for name in np.unique(cohort)
+        for rows in [cohort == name]
     )
+
+
+def _patients(file: Path, text: str) -> int:
+    if re.fullmatch("[1-9][0-9]{0,8}", text) is None:
+        raise PredictionsFileError(file, f"has a column {_PREDICTED}{text[:20]!r}")
+    return int(text)

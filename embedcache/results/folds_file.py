@@ -10,6 +10,7 @@ import numpy as np
 from embedcache.durable import write_file
 from embedcache.errors import PredictionsFileError
 from embedcache.protocol.folds import Folds
+from embedcache.results.columns import read_columns
 from embedcache.results.layout import ResultsFolder
 
 _STRATUM = "stratum:"
@@ -44,23 +45,16 @@ def read_folds(folder: ResultsFolder) -> Folds:
         PredictionsFileError: if it is missing or damaged.
         LeakError: if it parts the images of a patient cluster.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(folder.folds_file, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        raise PredictionsFileError(folder.folds_file, f"cannot be read ({error})") from error
-    repeats = [name for name in table.column_names if name.startswith(_REPEAT)]
-    strata = [name for name in table.column_names if name.startswith(_STRATUM)]
-    image = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8).reshape(-1, 32)
+    columns = read_columns(folder.folds_file)
+    repeats = columns.starting(_REPEAT).values()
+    if not repeats:
+        raise PredictionsFileError(folder.folds_file, f"lacks the column {_REPEAT + '0'!r}")
+    cluster = columns.whole("cluster", np.int64, 0)
+    clusters = len(np.unique(cluster))
     return Folds(
-        image=image,
-        label=table["label"].to_numpy(),
-        cluster=table["cluster"].to_numpy(),
-        fold=np.column_stack([table[name].to_numpy() for name in repeats]),
-        strata={
-            name.removeprefix(_STRATUM): np.array(table[name].to_pylist(), np.str_)
-            for name in strata
-        },
+        image=columns.digests("image"),
+        label=columns.whole("label", np.int16, 0),
+        cluster=columns.whole("cluster", np.int64, 0, clusters),  # so that none is left out
+        fold=np.column_stack([columns.whole(name, np.int8, -1) for name in repeats]),
+        strata={name: columns.text(column) for name, column in columns.starting(_STRATUM).items()},
     )

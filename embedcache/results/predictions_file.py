@@ -14,22 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedcache.durable import write_file
-from embedcache.errors import PredictionsFileError
+from embedcache.results.columns import METADATA, Columns, read_columns
 from embedcache.results.layout import ResultsFolder
 from embedcache.results.predictions import Predictions
 from embedcache.results.record import Maker
-from embedcache.schema import canonical_json, from_json
+from embedcache.schema import canonical_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PROBABILITY = "probability:"
 STRATUM = "stratum:"
-#: Key of our JSON in the Parquet metadata.
-METADATA = b"embedcache"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,21 +69,8 @@ def read_unit(file: Path) -> tuple[Predictions, ...]:
     Raises:
         PredictionsFileError: if the file is not one of ours, or damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        raise PredictionsFileError(file, f"cannot be read ({error})") from error
-    metadata = (table.schema.metadata or {}).get(METADATA)
-    if metadata is None:
-        raise PredictionsFileError(file, "was not written by embedcache")
-    head = from_json(_Head, metadata, file.name)
-    try:
-        return tuple(_parts(table, head.maker, head.classes))
-    except KeyError as error:
-        raise PredictionsFileError(file, f"lacks the column {error}") from error
+    columns = read_columns(file)
+    return tuple(_parts(columns, columns.head(_Head)))
 
 
 def _table(parts: Sequence[Predictions]) -> pa.Table:
@@ -131,39 +115,31 @@ def _stratum(parts: Sequence[Predictions], name: str) -> pa.Array:
     return pa.array(text, pa.string()).dictionary_encode()
 
 
-def _parts(table: pa.Table, maker: Maker, classes: tuple[str, ...]) -> Iterator[Predictions]:
-    image = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8).reshape(-1, 32)
-    cohort = _text(table["cohort"])
-    integers = {name: table[name].to_numpy() for name in _INTEGERS}
-    has_probability = any(name.startswith(PROBABILITY) for name in table.column_names)
-    columns = [table[PROBABILITY + name].to_numpy() for name in classes if has_probability]
+def _parts(columns: Columns, head: _Head) -> Iterator[Predictions]:
+    image, cohort = columns.digests("image"), columns.text("cohort")
+    classes = len(head.classes)
+    integers = {
+        "fold": columns.whole("fold", np.int8, -1),
+        "cluster": columns.whole("cluster", np.int64, 0),
+        "label": columns.whole("label", np.int16, 0, classes),
+        "predicted": columns.whole("predicted", np.int16, 0, classes),
+    }
+    named = [PROBABILITY + name for name in head.classes if columns.starting(PROBABILITY)]
+    probability = np.column_stack([columns.numbers(name) for name in named]) if named else None
     strata = {
-        name.removeprefix(STRATUM): table[name]
-        for name in table.column_names
-        if name.startswith(STRATUM)
+        name: columns.text_where_given(column) for name, column in columns.starting(STRATUM).items()
     }
     for name in np.unique(cohort):
         rows = cohort == name
         yield Predictions(
-            maker=maker,
+            maker=head.maker,
             cohort=str(name),
-            classes=classes,
+            classes=head.classes,
             image=image[rows],
-            probability=np.column_stack(columns)[rows] if columns else None,
-            strata={k: _text(v)[rows] for k, v in strata.items() if _given(v, rows)},
+            probability=None if probability is None else probability[rows],
+            strata={k: text[rows] for k, (text, given) in strata.items() if given[rows].all()},
             **{key: value[rows] for key, value in integers.items()},
         )
-
-
-def _text(column: pa.ChunkedArray) -> NDArray[np.str_]:
-    codes = column.combine_chunks().dictionary_encode()
-    values: NDArray[np.str_] = np.array(codes.dictionary.to_pylist() or [""], np.str_)
-    code: NDArray[np.intp] = codes.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    return values[code]
-
-
-def _given(column: pa.ChunkedArray, rows: NDArray[np.bool_]) -> bool:
-    return not column.is_null().to_numpy()[rows].any()
 
 
 def _int8() -> Any:

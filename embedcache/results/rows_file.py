@@ -20,7 +20,7 @@ from embedcache.durable import write_file
 from embedcache.errors import PathMissingError, SchemaError
 from embedcache.results.layout import ResultsFolder
 from embedcache.results.tables import ComparisonRow, MetricRow, ReliabilityRow
-from embedcache.schema import from_plain
+from embedcache.schema import from_plain, read_csv_rows, shown
 
 Row = TypeVar("Row", MetricRow, ComparisonRow, ReliabilityRow)
 
@@ -88,10 +88,11 @@ def _cell(value: object) -> str:
 def _read(file: Path, kind: type[Row]) -> tuple[Row, ...]:
     if not file.is_file():
         raise PathMissingError("the table", file)
-    with file.open(encoding="utf-8", newline="") as text:
-        header, *lines = csv.reader(text)
+    header, *lines = read_csv_rows(file) or [[]]
     if tuple(header) != _columns(kind):
-        raise SchemaError(file.name, "the header", f"is {header}, not {list(_columns(kind))}")
+        raise SchemaError(
+            file.name, "the header", f"is {shown(header)}, not {list(_columns(kind))}"
+        )
     hints = typing.get_type_hints(kind)
     return tuple(
         _row(kind, hints, line, f"{file.name}, line {number}")
@@ -115,7 +116,7 @@ def _parsed(hint: Any, cell: str, where: str, name: str) -> object:
     try:
         return cell if parse is None else parse(cell)
     except (ValueError, KeyError) as error:
-        raise SchemaError(where, name.rstrip("_"), f"is {cell!r}") from error
+        raise SchemaError(where, name.rstrip("_"), f"is {shown(cell)}") from error
 
 
 _PARSERS: dict[Any, Any] = {

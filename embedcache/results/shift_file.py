@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.durable import write_file
-from embedcache.errors import PathMissingError, PredictionsFileError
+from embedcache.errors import PathMissingError, SchemaError
 from embedcache.provenance import Provenance
+from embedcache.results.columns import METADATA, read_columns
 from embedcache.results.layout import ResultsFolder
-from embedcache.results.predictions_file import METADATA
-from embedcache.schema import canonical_json, from_json, from_plain, plain
+from embedcache.schema import canonical_json, from_json, plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +161,11 @@ def read_shift(folder: ResultsFolder) -> Shift:
     file = shift_file(folder)
     if not file.is_file():
         raise PathMissingError("the shift of the cohorts", file)
-    return from_json(Shift, file.read_bytes(), file.name)
+    shift = from_json(Shift, file.read_bytes(), file.name)
+    for index, one in enumerate(shift.encoders):
+        if re.fullmatch(r"[\w-]{1,64}", one.unit) is None:  # it must not lead elsewhere
+            raise SchemaError(file.name, f"encoders[{index}].unit", "is no name of a map")
+    return shift
 
 
 def write_map(file: Path, encoder: EncoderShift, points: Map) -> None:
@@ -191,15 +196,12 @@ def read_map(file: Path) -> tuple[EncoderShift, Map]:
     Raises:
         PredictionsFileError: if the file is damaged, or not one of ours.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file, partitioning=None)
-        head = json.loads(table.schema.metadata[METADATA])
-        image = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8).reshape(-1, 32)
-        text = {name: np.array(table[name].to_pylist()) for name in ("cohort", "label", "site")}
-        number = {name: table[name].to_numpy() for name in ("x", "y")}
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise PredictionsFileError(file, f"cannot be read ({error})") from error
-    return from_plain(EncoderShift, head, file.name), Map(image=image, **text, **number)
+    columns = read_columns(file)
+    return columns.head(EncoderShift), Map(
+        image=columns.digests("image"),
+        cohort=columns.text("cohort"),
+        label=columns.text("label"),
+        site=columns.text("site"),
+        x=columns.numbers("x"),
+        y=columns.numbers("y"),
+    )

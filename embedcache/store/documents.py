@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
-from embedcache.errors import DamagedStoreError
+from embedcache.errors import DamagedStoreError, SchemaError
+from embedcache.schema import parse_json
 from embedcache.store.layout import DOCUMENT, ArrayLayout
 from embedcache.store.objects import (
     Proofs,
@@ -71,22 +71,9 @@ def _read_document(root: Root, key: str, proofs: Proofs | None) -> dict[str, Any
     if proofs is not None and proof_of(data) != proofs.get(key):
         raise DamagedStoreError(key, "it is not what the manifest says")
     try:
-        document = json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
-        if b"\\ud" in data:  # half a surrogate pair is no text: this raises
-            json.dumps(document, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
+        document = parse_json(data, key)
+    except SchemaError as error:
         raise DamagedStoreError(key, "it is not valid JSON") from error
     if not isinstance(document, dict):
         raise DamagedStoreError(key, "it is no document")
     return document
-
-
-def _refuse_number(name: str) -> float:
-    raise ValueError(name)  # NaN and Infinity are no JSON
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(digits)
-    return number

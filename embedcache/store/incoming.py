@@ -20,13 +20,13 @@ from embedcache.errors import (
     SchemaError,
     StoreAccessError,
 )
-from embedcache.schema import canonical_json, from_plain, plain
+from embedcache.schema import canonical_json, from_json, plain
 from embedcache.store.change import Change
 from embedcache.store.elsewhere import StoreElsewhere, find_elsewhere
 from embedcache.store.folder import Folder
 from embedcache.store.layout import DOCUMENT, FEATURES, MANIFEST
 from embedcache.store.locks import hold, lock_folder, table_lock
-from embedcache.store.manifest import manifest_document, read_manifest
+from embedcache.store.manifest import KEY, manifest_document, read_manifest
 from embedcache.store.objects import (
     Proofs,
     clear_begun,
@@ -135,9 +135,12 @@ class IncomingFolder:
         if data is None:
             return
         try:
-            change = from_plain(Change, _json(data), where=_JOURNAL)
-        except (SchemaError, ValueError) as error:
+            change = from_json(Change, data, _JOURNAL)
+        except SchemaError as error:
             raise DamagedStoreError(_JOURNAL, "it is no journal") from error
+        # Whoever sends a store may send this with it: it must lead nowhere else.
+        if not all(map(KEY.fullmatch, (*change.nodes, *change.moved, *change.removed))):
+            raise DamagedStoreError(_JOURNAL, "it names what is no object of a store")
         with self._writing(change):
             if len(self.holds(change.moved, lambda _: b"")) == len(change.moved):
                 self._apply(change)
@@ -181,9 +184,3 @@ class IncomingFolder:
             sync_folder(place.parent)
         except OSError as error:
             raise StoreAccessError("write", key, reason_of(error)) from error
-
-
-def _json(data: bytes) -> object:
-    import json
-
-    return json.loads(data)

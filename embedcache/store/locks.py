@@ -162,7 +162,11 @@ def _since(holder: Path) -> str:
 def _read(holder: Path) -> dict[str, object]:
     try:
         content = json.loads(holder.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # none, or its holder died while writing it
+    except (
+        FileNotFoundError,
+        ValueError,
+        RecursionError,
+    ):  # none, or its holder died while writing it
         return {}
     return content if isinstance(content, dict) else {}
 

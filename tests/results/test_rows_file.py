@@ -32,7 +32,13 @@ text = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)
 number = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(name=text, value=number, low=number, undefined=st.none() | st.integers(), note=text)
+@given(
+    name=text,
+    value=number,
+    low=number,
+    undefined=st.none() | st.integers(-(1 << 63), (1 << 63) - 1),
+    note=text,
+)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_metric_rows_read_as_they_were_written(
     tmp_path: Path,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from embedcache.download import Remote
-from embedcache.errors import PathMissingError, SchemaError
+from embedcache.errors import PathMissingError
+from embedcache.schema import parse_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +53,7 @@ class ValidationReference:
     read_prompts: Callable[[Path], dict[str, tuple[str, ...]]]
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path) -> object:
     """Read a JSON file.
 
     Raises:
@@ -63,7 +62,4 @@ def read_json(file: Path) -> Any:
     """
     if not file.is_file():
         raise PathMissingError("the reference", file)
-    try:
-        return json.loads(file.read_bytes())
-    except ValueError as error:
-        raise SchemaError(file.name, "", f"is not valid JSON: {error}") from error
+    return parse_json(file.read_bytes(), file.name)

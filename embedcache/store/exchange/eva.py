@@ -9,8 +9,8 @@ the importer calls it. A `.pt` is a pickle, so only torch's `weights_only` reade
 
 from __future__ import annotations
 
-import csv
 import pickle
+import re
 import secrets
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.contract import TOLERANCE, Contract, Preprocessing
-from embedcache.errors import ExchangeUnusableError, listed
+from embedcache.errors import ExchangeUnusableError, SchemaError, listed
 from embedcache.provenance import provenance
+from embedcache.schema import read_csv_rows
 from embedcache.store.exchange.format import Claims, Exchange, FeatureTable
 from embedcache.store.feature_set import FeatureAttributes, Run
 from embedcache.store.image_table import append, empty_table
@@ -33,6 +34,7 @@ COLUMNS = ("origin", "embeddings", "target", "split")
 _MOST_TENSOR = 1 << 24
 #: The publisher's own split, where a row has none.
 _NOT_GIVEN = "not given"
+_AGAIN = "let eva write it again"
 
 
 def load(place: Path, claims: Claims | None) -> FeatureTable:
@@ -67,26 +69,28 @@ def _manifest(place: Path, claims: Claims) -> list[dict[str, str]]:
         raise ExchangeUnusableError(
             place.name, "it has no manifest.csv", "name eva's output folder"
         )
-    with file.open(encoding="utf-8", newline="") as opened:
-        read = csv.DictReader(opened)
-        found = tuple(read.fieldnames or ())
-        rows = [dict(row) for row in read]
+    try:
+        found, *lines = read_csv_rows(file) or [[]]
+    except SchemaError as error:
+        problem = "manifest.csv is no CSV in UTF-8"
+        raise ExchangeUnusableError(place.name, problem, _AGAIN) from error
     lacking = [name for name in (*COLUMNS, claims.patient) if name not in found]
     if lacking:
-        problem = f"manifest.csv has no column {lacking[0]!r} (it has {listed(found)})"
+        problem = f"manifest.csv has no column {lacking[0]!r} (it has {listed(tuple(found))})"
         mend = "name the column that says which patient an image is of; without one, folds leak"
         raise ExchangeUnusableError(place.name, problem, mend)
-    short = [number for number, row in enumerate(rows, 2) if None in row.values() or None in row]
-    if short or not rows:
+    short = [number for number, line in enumerate(lines, 2) if line and len(line) != len(found)]
+    if short or not any(lines):
         problem = f"lines {listed(tuple(short))} are cut" if short else "manifest.csv has no rows"
-        raise ExchangeUnusableError(place.name, problem, "let eva write it again")
-    return rows
+        raise ExchangeUnusableError(place.name, problem, _AGAIN)
+    return [dict(zip(found, line, strict=True)) for line in lines if line]
 
 
 def _below(folder: Path, name: str, place: Path) -> Path:
     """A file below a folder, by a name that does not lead out of it."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name:
+    leads_out = path.is_absolute() or ".." in path.parts or "\\" in name
+    if leads_out or not path.parts or "\0" in name:
         problem = "manifest.csv names a file outside its folder"
         raise ExchangeUnusableError(place.name, problem, "trust no such folder")
     return folder / path
@@ -188,8 +192,8 @@ def _cohort(
 def _number(text: str, place: Path) -> int:
     """A class number; a float without a fraction is what pandas makes of one."""
     whole = text.strip().removesuffix(".0")
-    if not whole.isdecimal() or int(whole) > np.iinfo(np.int16).max:
-        problem = f"target {text!r} is no class number"
+    if not re.fullmatch("[0-9]{1,9}", whole) or int(whole) > np.iinfo(np.int16).max:
+        problem = f"target {text[:40]!r} is no class number"
         raise ExchangeUnusableError(place.name, problem, "only classification can be imported")
     return int(whole)
 
