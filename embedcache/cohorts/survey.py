@@ -29,30 +29,36 @@ _Identity = tuple[bytes, Header] | str
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Survey:
-    """What the images of one cohort are; m rows as in the cohort.
+    """What the images of one cohort are; m rows as in the cohort, 42 bytes each.
 
     Attributes:
         cohort: whose images.
         digest: of each image, (m, 32) uint8; zeros where unreadable.
-        headers: size, format and mode of each; None where unreadable.
+        size: width and height in pixels, (m, 2) int32; zeros where unreadable.
+        kind: index into `kinds`, (m,) int16; -1 where unreadable.
+        kinds: format and mode, such as `PNG` and `RGB`; see `Header`.
         unreadable: reason by row, for images without a digest or a header.
     """
 
     cohort: Cohort
     digest: NDArray[np.uint8]
-    headers: tuple[Header | None, ...]
+    size: NDArray[np.int32]
+    kind: NDArray[np.int16]
+    kinds: tuple[tuple[str, str], ...]
     unreadable: dict[int, str]
 
     @property
     def readable(self) -> NDArray[np.bool_]:
         """Which rows have a digest, (m,) bool."""
-        return np.array([found is not None for found in self.headers], dtype=bool)
+        return self.kind >= 0
 
 
 def survey(cohort: Cohort, workers: int, progress: Progress) -> Survey:
     """Hash all images of a cohort and read their headers, in threads."""
     digest = np.zeros((len(cohort), 32), np.uint8)
-    headers: list[Header | None] = []
+    size = np.zeros((len(cohort), 2), np.int32)
+    kind = np.full(len(cohort), -1, np.int16)
+    kinds: dict[tuple[str, str], int] = {}
     unreadable: dict[int, str] = {}
     with (
         progress.stage(f"reading {cohort.name}", len(cohort), "images") as stage,
@@ -61,12 +67,19 @@ def survey(cohort: Cohort, workers: int, progress: Progress) -> Survey:
         for row, found in enumerate(_in_order(pool, cohort.images)):
             if isinstance(found, str):
                 unreadable[row] = found
-                headers.append(None)
             else:
                 digest[row] = np.frombuffer(found[0], np.uint8)
-                headers.append(found[1])
+                size[row] = found[1].width, found[1].height
+                kind[row] = kinds.setdefault((found[1].format, found[1].mode), len(kinds))
             stage.advance()
-    return Survey(cohort=cohort, digest=digest, headers=tuple(headers), unreadable=unreadable)
+    return Survey(
+        cohort=cohort,
+        digest=digest,
+        size=size,
+        kind=kind,
+        kinds=tuple(kinds),
+        unreadable=unreadable,
+    )
 
 
 def _in_order(pool: ThreadPoolExecutor, sources: tuple[Source, ...]) -> Iterator[_Identity]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from embedcache.cohorts.survey import Survey
 from embedcache.executor import cores
 from embedcache.extraction.memory import free_memory
@@ -62,10 +64,8 @@ def settings_for(
 
 def _decodable_at_once(surveys: Sequence[Survey]) -> int:
     """Pictures of the largest size found whose decoding a quarter of the free memory can take."""
-    sizes = [
-        header.width * header.height
-        for found in surveys
-        for header in found.headers
-        if header is not None
-    ]
-    return max(1, free_memory("cpu") // 4 // (max(sizes, default=1) * _DECODING))
+    largest = max(
+        (int(found.size.prod(axis=1, dtype=np.int64).max(initial=1)) for found in surveys),
+        default=1,
+    )
+    return max(1, free_memory("cpu") // 4 // (largest * _DECODING))

@@ -28,6 +28,7 @@ from embedcache.extraction.rows import Rows
 from embedcache.extraction.running import Running
 from embedcache.extraction.scratch import Scratch
 from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
+from embedcache.extraction.wanted import WantedImages
 from embedcache.progress import Progress
 from embedcache.provenance import provenance
 from embedcache.store.lease import FeatureLease
@@ -51,7 +52,7 @@ class Encoding:
 
 def encode_missing(
     writer: StoreWriter,
-    wanted: Sequence[Wanted],
+    wanted: WantedImages,
     encoders: Sequence[ResolvedEncoder],
     settings: Settings,
     progress: Progress,
@@ -62,13 +63,12 @@ def encode_missing(
         StoreBusyError: if another process writes one of the feature sets.
         DeviceTooSmallError: if not even one picture fits beside an encoder.
     """
-    every = np.array([image.row for image in wanted], np.int64)
     with ExitStack() as stack:
         leases = {
             encoder.contract.feature_id: stack.enter_context(_lease(writer, encoder, settings))
             for encoder in encoders
         }
-        tracks = [_track(encoder, leases, every, progress) for encoder in encoders]
+        tracks = [_track(encoder, leases, wanted.row, progress) for encoder in encoders]
         # Most encoders lack the same rows: one set of them, not seven.
         same: dict[Rows, Rows] = {}
         for track in tracks:
@@ -79,7 +79,7 @@ def encode_missing(
         done = tuple(_passes(running, lanes, stack, writer.path.parent))
     seconds = {name: one.throughput.seconds for one in done for name in one.encoders}
     return Encoding(
-        encoders=tuple(_summary(track, len(every), seconds) for track in tracks),
+        encoders=tuple(_summary(track, len(wanted), seconds) for track in tracks),
         passes=done,
         failed={row: reason for track in tracks for row, reason in track.failed.items()},
     )

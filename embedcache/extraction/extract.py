@@ -17,7 +17,7 @@ from embedcache.executor import check_scheduler, cores
 from embedcache.extraction.asked import settings_for
 from embedcache.extraction.encode import encode_missing
 from embedcache.extraction.outcome import Extraction, failures_of, two_labels_of
-from embedcache.extraction.pictures import Wanted
+from embedcache.extraction.wanted import wanted_images
 from embedcache.progress import Progress, Silent
 from embedcache.store.pseudonyms import OwnerKey, owner_key
 from embedcache.store.stored_cohort import StoredCohort
@@ -66,7 +66,7 @@ def extract(  # noqa: PLR0913  # what a user may turn, by name
     surveys = [survey(cohort, workers or cores(), progress) for cohort in read]
     writer = create_or_open_for_writing(store)
     rows = [_register(writer, found, key) for found in surveys]
-    wanted = _wanted(surveys, rows)
+    wanted = wanted_images(surveys, rows)
     settings = settings_for(device, batch, workers, surveys, compiled=compiled, scheduler=scheduler)
     done = encode_missing(writer, wanted, resolved, settings, progress)
     writer.seal()
@@ -74,20 +74,21 @@ def extract(  # noqa: PLR0913  # what a user may turn, by name
         encoders=done.encoders,
         passes=done.passes,
         failures=tuple(failures_of(surveys, rows, done.failed)),
-        two_labels=tuple(two_labels_of(surveys)),
+        two_labels=tuple(two_labels_of(surveys, rows)),
     )
 
 
 def _register(writer: StoreWriter, found: Survey, key: OwnerKey) -> NDArray[np.int64]:
     """Enter a cohort and its images; returns the image row of each cohort row, -1 unreadable."""
     cohort, readable = found.cohort, found.readable
-    headers = [header for header in found.headers if header is not None]
+    kinds = [found.kinds[kind] for kind in found.kind[readable].tolist()]
     row = np.full(len(cohort), -1, np.int64)
+    patient, which = np.unique(cohort.patient, return_inverse=True)
     row[readable] = writer.add_images(
         digest=found.digest[readable],
-        size=np.array([(h.width, h.height) for h in headers], np.int32).reshape(-1, 2),
-        formats=[h.format for h in headers],
-        modes=[h.mode for h in headers],
+        size=found.size[readable],
+        formats=[form for form, _ in kinds],
+        modes=[mode for _, mode in kinds],
     )
     reasons = list(found.unreadable.values())
     writer.put_cohort(
@@ -96,7 +97,7 @@ def _register(writer: StoreWriter, found: Survey, key: OwnerKey) -> NDArray[np.i
             classes=cohort.classes,
             row=row,
             label=cohort.label,
-            patient=key.pseudonyms(cohort.namespace, cohort.patient.tolist()),
+            patient=key.pseudonyms(cohort.namespace, patient)[which],
             strata=cohort.strata,
             reader=cohort.reader,
             citation=cohort.citation,
@@ -107,15 +108,3 @@ def _register(writer: StoreWriter, found: Survey, key: OwnerKey) -> NDArray[np.i
         )
     )
     return row
-
-
-def _wanted(surveys: list[Survey], rows: list[NDArray[np.int64]]) -> list[Wanted]:
-    """Every distinct readable image once, in row order, from the first place that has it."""
-    places: dict[int, Wanted] = {}
-    for found, row in zip(surveys, rows, strict=True):
-        for place in np.flatnonzero(row >= 0).tolist():
-            image = Wanted(
-                int(row[place]), found.digest[place].tobytes(), found.cohort.images[place]
-            )
-            places.setdefault(image.row, image)
-    return [places[row] for row in sorted(places)]

@@ -108,6 +108,7 @@ def failures_of(
     surveys: list[Survey], rows: list[NDArray[np.int64]], failed: dict[int, str]
 ) -> list[Failure]:
     """Every row of every cohort that has no feature, whether unreadable or not encoded."""
+    without = np.array([-1, *failed], np.int64)
     return [
         Failure(
             cohort=found.cohort.name,
@@ -116,8 +117,7 @@ def failures_of(
             file=_file_name(found, place),
         )
         for found, row in zip(surveys, rows, strict=True)
-        for place in range(len(row))
-        if row[place] < 0 or int(row[place]) in failed
+        for place in np.flatnonzero(np.isin(row, without)).tolist()
     ]
 
 
@@ -126,16 +126,15 @@ def _file_name(found: Survey, place: int) -> str:
     return source.path.name if isinstance(source, ImageFile) else ""
 
 
-def two_labels_of(surveys: list[Survey]) -> list[tuple[str, str]]:
-    """Images that one cohort lists under two labels; a probe leaves them out."""
-    twice: list[tuple[str, str]] = []
-    for found in surveys:
-        label: dict[str, int] = {}
-        for place in np.flatnonzero(found.readable).tolist():
-            digest = found.digest[place].tobytes().hex()
-            if (
-                label.setdefault(digest, int(found.cohort.label[place]))
-                != found.cohort.label[place]
-            ):
-                twice.append((found.cohort.name, digest))
-    return sorted(set(twice))
+def two_labels_of(surveys: list[Survey], rows: list[NDArray[np.int64]]) -> list[tuple[str, str]]:
+    """Images that one cohort lists under two labels, by digest; a probe leaves them out."""
+    twice: set[tuple[str, str]] = set()
+    for found, row in zip(surveys, rows, strict=True):
+        label = found.cohort.label
+        # One label of each image, whichever; -1 stays for rows that are other cohorts'.
+        one = np.full(int(row.max(initial=-1)) + 1, -1, label.dtype)
+        one[row[row >= 0]] = label[row >= 0]
+        differs = (row >= 0) & (one[row] != label)
+        places = np.flatnonzero(differs).tolist()
+        twice |= {(found.cohort.name, found.digest[place].tobytes().hex()) for place in places}
+    return sorted(twice)

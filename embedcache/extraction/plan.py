@@ -24,11 +24,12 @@ from embedcache.extraction.clock import Clock
 from embedcache.extraction.encode import fitted
 from embedcache.extraction.engine import ThreadEngine, threads_of
 from embedcache.extraction.passes import Pass, device_of, passes
-from embedcache.extraction.pictures import Wanted
-from embedcache.extraction.rows import in_any
+from embedcache.extraction.rows import Rows, in_any
 from embedcache.extraction.scratch import Scratch
 from embedcache.extraction.stream import Lane, Track, lanes_of, run_pass
+from embedcache.extraction.wanted import WantedImages, wanted_images
 from embedcache.progress import Progress, Silent
+from embedcache.store.image_table import empty_table, rows_of
 from embedcache.store.reader import FeatureStore, open_store
 
 #: Images of a batch that a CPU is timed with; it is hardly slower than with many.
@@ -121,7 +122,7 @@ def plan(
     surveys = [survey(cohort, workers or cores(), progress) for cohort in read_all(cohorts)]
     settings = settings_for(device, batch, workers, surveys)
     there = open_store(store) if store.exists() else None
-    images = _distinct(surveys)
+    images = wanted_images(surveys, _rows(surveys, there))
     tracks = [_track(encoder, images, there, settings) for encoder in resolved]
     lanes = lanes_of([track for track in tracks if track.wanted])
     # Not a loop: its variable would hold a pass's networks while the next one's are built.
@@ -140,30 +141,28 @@ def _one(device: str) -> str:
     return pick_devices(device)[0] if "," in device or device == "cuda:all" else device
 
 
-def _distinct(surveys: list[Survey]) -> list[Wanted]:
-    """Every distinct readable image, numbered as a new store would."""
-    sources = {
-        found.digest[place].tobytes(): found.cohort.images[place]
-        for found in surveys
-        for place in np.flatnonzero(found.readable).tolist()
-    }
-    return [Wanted(row, digest, source) for row, (digest, source) in enumerate(sources.items())]
+def _rows(surveys: Sequence[Survey], store: FeatureStore | None) -> list[NDArray[np.int64]]:
+    """Rows that `extract` would give the images of each survey, (m,) int64; -1: unreadable."""
+    known = empty_table() if store is None else store.images
+    digest = np.concatenate([known.digest[:0], *(found.digest for found in surveys)])
+    readable = np.concatenate([np.zeros(0, np.bool_), *(found.readable for found in surveys)])
+    row = np.full(len(digest), -1, np.int64)
+    row[readable] = rows_of(known.digest, digest[readable])
+    return np.split(row, np.cumsum([len(found.cohort) for found in surveys])[:-1])
 
 
 def _track(
     encoder: ResolvedEncoder,
-    images: list[Wanted],
+    images: WantedImages,
     store: FeatureStore | None,
     settings: Settings,
 ) -> Track:
     feature_id = encoder.contract.feature_id
-    batch, done = settings.batch or BATCH, set[bytes]()
+    batch, done = settings.batch or BATCH, Rows.of(np.zeros(0, np.int64))
     for one in () if store is None else store.feature_sets():
         if store is not None and one.id == feature_id:
-            batch = one.batch
-            done = {digest.tobytes() for digest in store.images.digest[store.done(feature_id)]}
-    missing = [image.row for image in images if image.digest not in done]
-    return Track(encoder, _Nowhere(batch), np.array(missing, np.int64))
+            batch, done = one.batch, Rows.of(np.flatnonzero(store.done(feature_id)))
+    return Track(encoder, _Nowhere(batch), images.row[~done.holds(images.row)])
 
 
 def _planned(track: Track, images: int, found: list[tuple[Lane, ...]]) -> PlannedEncoder:
@@ -185,10 +184,9 @@ def _planned(track: Track, images: int, found: list[tuple[Lane, ...]]) -> Planne
 
 
 def _planned_pass(
-    images: list[Wanted], settings: Settings, one: Pass
+    images: WantedImages, settings: Settings, one: Pass
 ) -> tuple[tuple[Lane, ...], PlannedPass]:
-    hungry = {lane.wanted for lane in one.lanes}
-    some = [image for image in images if in_any(hungry, image.row)]
+    some = images.only(in_any({lane.wanted for lane in one.lanes}, images.row))
     planned = PlannedPass(
         encoders=tuple(track.encoder.name for lane in one.lanes for track in lane.tracks),
         images=len(some),
@@ -197,7 +195,7 @@ def _planned_pass(
     return one.lanes, planned
 
 
-def _seconds_an_image(one: Pass, images: list[Wanted], settings: Settings) -> float:
+def _seconds_an_image(one: Pass, images: WantedImages, settings: Settings) -> float:
     """Send the first few images through the pass, all of its encoders at once, to nowhere."""
     device = one.forwards[0].device
     batch = _FEW if device == "cpu" else one.lanes[0].batch

@@ -33,7 +33,18 @@ class Rows:
     def __len__(self) -> int:
         return self.there.count(1)
 
+    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rows, (k,) int64, are there: (k,) bool."""
+        there = np.frombuffer(self.there, np.bool_)
+        held = np.zeros(len(rows), np.bool_)
+        inside = rows < len(there)
+        held[inside] = there[rows[inside]]
+        return held
 
-def in_any(every: Iterable[Rows], row: int) -> bool:
-    """Whether some of these hold a row."""
-    return any(row in rows for rows in every)
+
+def in_any(every: Iterable[Rows], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of these rows, (k,) int64, some of the sets hold: (k,) bool."""
+    held = np.zeros(len(rows), np.bool_)
+    for one in every:
+        held |= one.holds(rows)
+    return held

@@ -11,9 +11,9 @@ from embedcache.extraction.asked import Settings
 from embedcache.extraction.attest import attest
 from embedcache.extraction.clock import Clock
 from embedcache.extraction.outcome import PassSummary
-from embedcache.extraction.pictures import Wanted
 from embedcache.extraction.rows import in_any
 from embedcache.extraction.stream import Lane, Track
+from embedcache.extraction.wanted import WantedImages
 from embedcache.progress import Progress
 from embedcache.provenance import Fingerprint, Provenance
 from embedcache.store.feature_set import Throughput
@@ -25,21 +25,20 @@ class Running:
     """A run under way.
 
     Attributes:
-        wanted: all images of the run, in row order.
+        wanted: all images of the run.
         leases: by feature id.
         settings: how it works.
         progress: is told.
     """
 
-    wanted: Sequence[Wanted]
+    wanted: WantedImages
     leases: Mapping[str, FeatureLease]
     settings: Settings
     progress: Progress
 
-    def lacking(self, lanes: Sequence[Lane]) -> list[Wanted]:
+    def lacking(self, lanes: Sequence[Lane]) -> WantedImages:
         """Images that some lane lacks."""
-        hungry = {lane.wanted for lane in lanes}
-        return [image for image in self.wanted if in_any(hungry, image.row)]
+        return self.wanted.only(in_any({lane.wanted for lane in lanes}, self.wanted.row))
 
     def measures(self, lane: Lane) -> bool:
         """Whether nothing yet decides a lane's batch."""

@@ -51,14 +51,11 @@ class OwnerKey:
 
     def pseudonyms(self, namespace: str, patient: Iterable[str]) -> NDArray[np.uint8]:
         """Pseudonym of each patient, (m, 16) uint8: HMAC over namespace, NUL, patient."""
-        made: dict[str, bytes] = {}
-        rows = []
-        for name in map(str, patient):
-            if name not in made:
-                message = f"{namespace}\0{name}".encode()
-                made[name] = hmac.digest(self.secret, message, "sha256")[:LENGTH]
-            rows.append(made[name])
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), LENGTH).copy()
+        made = bytearray()
+        for name in patient:
+            message = f"{namespace}\0{name}".encode()
+            made += hmac.digest(self.secret, message, "sha256")[:LENGTH]
+        return np.frombuffer(made, np.uint8).reshape(-1, LENGTH)
 
 
 def key_file() -> Path:
