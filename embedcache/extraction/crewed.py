@@ -35,7 +35,7 @@ def crew_passes(running: Running, lanes: Sequence[Lane]) -> Iterator[PassSummary
         SchedulerGoneError: if the scheduler is no longer there.
     """
     waiting, scratch = list(lanes), secrets.token_hex(8)
-    readers = Readers(1 + max(image.row for image in running.wanted))
+    readers = Readers(1 + running.wanted[-1].row)
     with _crew(running.settings) as crew:
         while waiting:
             taken, summary = _through(running, waiting, crew, scratch, readers)
