@@ -95,16 +95,14 @@ def spans_of(
 
 
 def _span(images: Sequence[Wanted], lanes: Sequence[Lane], later: Sequence[Lane]) -> Span:
-    rows = np.array([image.row for image in images])
+    rows = np.array([image.row for image in images], np.int64)
     shapes: dict[Preprocessing, list[Rows]] = {}
     for lane in later:
         shapes.setdefault(lane.shape, []).append(lane.wanted)
     return Span(
         images=tuple(replace(image, source=_absolute(image)) for image in images),
-        wanted=tuple(rows[[row in lane.wanted for row in rows]] for lane in lanes),
-        later=tuple(
-            (shape, rows[[in_any(every, row) for row in rows]]) for shape, every in shapes.items()
-        ),
+        wanted=tuple(rows[lane.wanted.holds(rows)] for lane in lanes),
+        later=tuple((shape, rows[in_any(every, rows)]) for shape, every in shapes.items()),
     )
 
 

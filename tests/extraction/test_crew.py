@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,24 +19,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedcache.encoders.device import pick_devices
+from embedcache.encoders.memory import ENVIRONMENT
 from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.errors import (
     DeviceMissingError,
     FingerprintDiffersError,
+    NoWorkerLeftError,
     SchedulerError,
     WorkerDiedError,
 )
 from embedcache.extraction import station
-from embedcache.extraction.crew import DaskCrew
-from embedcache.extraction.dispatch import spans_of
+from embedcache.extraction.crew import DaskCrew, DeviceCrew
+from embedcache.extraction.dispatch import landed, spans_of
 from embedcache.extraction.extract import extract
+from embedcache.extraction.orders import Assignment, Basket, Harvest, Orders, Span
 from embedcache.extraction.pictures import Wanted
-from embedcache.extraction.orders import Assignment, Basket, Orders, Span
+from embedcache.extraction.scratch import drop_scratch
 from embedcache.extraction.stream import Lane, Track
 from embedcache.provenance import Fingerprint
 from embedcache.store.reader import open_store
 from embedcache.testing.paced_run import KEY, Speckle, speckles
 from embedcache.testing.stand_ins import paced
+
+if TYPE_CHECKING:
+    from distributed import SpecCluster
 
 TINY = "timm:test_vit=random"
 
@@ -97,12 +110,16 @@ def test_a_run_whose_processes_all_die_says_so_and_a_rerun_goes_on(tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Address of two Dask workers that come back when they are killed."""
-    from distributed import LocalCluster
+def on_dask() -> Iterator[DaskCrew]:
+    """Two Dask workers that come back when they are killed."""
+    with DaskCrew("local:2") as crew:
+        yield crew
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
-        yield made.scheduler_address
+
+@pytest.fixture(scope="module")
+def cluster(on_dask: DaskCrew) -> str:
+    """Their scheduler's address."""
+    return on_dask._client.scheduler.address
 
 
 def test_dask_s_workers_give_the_bits_of_one_process(tmp_path: Path, cluster: str) -> None:
@@ -124,23 +141,196 @@ def where(**_: object) -> object:
     return get_worker().name
 
 
-def test_only_workers_with_a_gpu_are_given_work_where_some_declare_one() -> None:
+def threaded(**workers: dict[str, object]) -> SpecCluster:
+    """A Dask cluster whose workers are threads of this process."""
     from distributed import Scheduler, SpecCluster, Worker
 
-    workers = {
-        "bare": {"cls": Worker, "options": {"nthreads": 3, "dashboard": False}},
-        "gpu": {
-            "cls": Worker,
-            "options": {"nthreads": 3, "resources": {"GPU": 1}, "dashboard": False},
+    return SpecCluster(
+        workers={
+            name: {"cls": Worker, "options": {"dashboard": False, **options}}
+            for name, options in workers.items()
         },
-    }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False}}
-    with (
-        SpecCluster(workers=workers, scheduler=scheduler) as mixed,
-        DaskCrew(mixed.scheduler_address) as crew,
-    ):
+        scheduler={"cls": Scheduler, "options": {"dashboard": False}},
+        worker={"cls": Worker, "options": {"nthreads": 1, "dashboard": False}},
+    )
+
+
+def test_only_workers_with_a_gpu_are_given_work_where_some_declare_one() -> None:
+    workers = {"bare": {"nthreads": 3}, "gpu": {"nthreads": 3, "resources": {"GPU": 1}}}
+    with threaded(**workers) as mixed, DaskCrew(mixed.scheduler_address) as crew:
         assert (crew.hands, crew.room) == (1, 3)  # two spans share a GPU, and one waits
         assert {crew.submit(where).result() for _ in range(6)} == {"gpu"}
+
+
+@pytest.fixture
+def _deserted(monkeypatch) -> None:
+    """Little patience with a cluster that has lost its workers."""
+    monkeypatch.setattr("embedcache.extraction.dispatch.PATIENCE", 0.3)
+    monkeypatch.setattr("embedcache.extraction.dispatch._LOOK", 0.05)
+    monkeypatch.setattr("embedcache.extraction.crew._LOOK", 0.05)
+
+
+@pytest.mark.usefixtures("_deserted")
+def test_a_cluster_that_stays_without_workers_ends_the_run_and_says_what_to_do() -> None:
+    with threaded(only={"nthreads": 1}) as one, DaskCrew(one.scheduler_address) as crew:
+        one.scale(0)
+        wait_until(lambda: crew.hands == 0)
+        with pytest.raises(NoWorkerLeftError, match=r"had no worker .*: start workers"):
+            landed(crew.submit(where), crew)
+
+
+@pytest.mark.usefixtures("_deserted")
+def test_a_worker_that_joins_a_deserted_cluster_gets_what_waits() -> None:
+    with threaded(only={"nthreads": 1}) as one, DaskCrew(one.scheduler_address) as crew:
+        one.scale(0)
+        wait_until(lambda: crew.hands == 0)
+        waiting = crew.submit(where)
+        one.scale(2)
+        assert landed(waiting, crew) in {0, 1}
+        wait_until(lambda: crew.hands == 2)
+        assert crew.room == 4
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if true():
+            return
+        time.sleep(0.02)
+    raise AssertionError
+
+
+def environment() -> Callable[..., object]:
+    """A call that says what its process was started with."""
+
+    def told(**_: object) -> dict[str, str | None]:
+        # By value: workers cannot import this file.
+        import os
+
+        names = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX")
+        return {name: os.environ.get(name) for name in names}
+
+    return told
+
+
+@pytest.fixture(scope="module")
+def on_devices() -> Iterator[DeviceCrew]:
+    with DeviceCrew(["cpu", "cpu"]) as crew:
+        yield crew
+
+
+def test_processes_that_we_start_keep_what_they_free_from_their_start(
+    on_devices: DeviceCrew, on_dask: DaskCrew
+) -> None:
+    for crew in (on_devices, on_dask):
+        assert crew.submit(environment()).result(60) == ENVIRONMENT
+
+
+@pytest.mark.parametrize("kind", ["on_devices", "on_dask"])
+def test_everywhere_is_in_every_process(kind: str, tmp_path: Path, request) -> None:
+    def leave_a_mark(folder: str, **_: object) -> None:
+        import os
+        from pathlib import Path
+
+        (Path(folder) / str(os.getpid())).touch()
+
+    crew = request.getfixturevalue(kind)
+    crew.everywhere(leave_a_mark, str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == crew.hands == 2
+
+
+def test_a_process_that_dies_of_everywhere_is_missed_and_the_other_works_on() -> None:
+    def die_once(mark: str, **_: object) -> None:
+        import os
+        from pathlib import Path
+
+        try:
+            Path(mark).mkdir()
+        except FileExistsError:
+            return
+        os._exit(1)
+
+    with tempfile.TemporaryDirectory() as folder, DeviceCrew(["cpu", "cpu"]) as crew:
+        crew.everywhere(die_once, f"{folder}/mark")
+        wait_until(lambda: crew.hands == 1)
+        assert crew.submit(environment()).result(60) == ENVIRONMENT
+
+
+def test_libraries_load_behind_a_call_and_what_builds_waits_for_them() -> None:
+    with station._GUARD:  # what a worker holds while it builds
+        station.load_libraries()
+        (loading,) = [one for one in threading.enumerate() if one.name == "embedcache-libraries"]
+        loading.join(0.05)
+        assert loading.is_alive()
+    loading.join(60)
+    assert not loading.is_alive()
+    assert "timm" in sys.modules
+
+
+def test_a_span_goes_to_the_process_that_has_it_unless_that_one_is_busy(
+    on_devices: DeviceCrew,
+) -> None:
+    def name(seconds: float, *, worker: str, **_: object) -> str:
+        import time
+
+        time.sleep(seconds)
+        return worker
+
+    def asked(seconds: float, to: str) -> Future[str]:
+        return on_devices.submit(name, seconds, to=to)
+
+    assert [asked(0, to).result(60) for to in "0110"] == list("0110")
+    many = [asked(0.2, "1") for _ in range(on_devices.room)]
+    done = [future.result(60) for future in many]
+    assert (done.count("0"), done.count("1")) == (len(many) / 2, len(many) / 2)
+    assert asked(0, "gone").result(60) in {"0", "1"}
+
+
+def heavy(path: Path, name: str) -> ResolvedEncoder:
+    """A stand-in whose weights no memory holds beside another's."""
+    path.touch()
+    os.truncate(path, 1 << 42)  # a hole: it takes no disk
+    return dataclasses.replace(paced(0, name=name), file=path)
+
+
+def test_what_does_not_fit_beside_the_first_encoders_comes_in_passes_with_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    encoders = [paced(0), heavy(tmp_path / "weights", "heavy")]
+    done = extract(tmp_path / "s.zarr", [speckles(100)], encoders, device="cpu,cpu", batch=16)
+    assert [one.encoders for one in done.passes] == [("paced",), ("heavy",)]
+    assert digests(tmp_path / "s.zarr") == alone(tmp_path / "alone.zarr", encoders)
+
+
+def encoded_alone(span: Span, name: str) -> Harvest:
+    """A span through a stand-in of this name, by a station that no other pass has seen."""
+    orders = Orders(
+        run=name,
+        scratch="shared",
+        lanes=(Assignment(encoders=(paced(0, name=name),), batch=4, fingerprints=(None,)),),
+        device="cpu",
+    )
+    harvest = station.work(orders.packed(), name, span, device=None, threads=1, worker="0")
+    station.leave(name)
+    return harvest
+
+
+def test_a_later_pass_reads_no_picture_that_its_worker_has_kept() -> None:
+    images = [Wanted(row, Speckle(row).read().digest, Speckle(row)) for row in range(4)]
+    rows = np.arange(4)
+    lanes = [
+        Lane((Track(paced(0, name=name), Basket(4), wanted),))
+        for name, wanted in (("first", rows), ("second", rows[1:]), ("third", rows))
+    ]
+    (first,) = spans_of(images, lanes[:1], lanes[1:2], fast=False)
+    (second,) = spans_of(images[1:], lanes[1:2], fast=False)
+    (third,) = spans_of(images, lanes[2:], fast=False)
+    assert "read" in encoded_alone(first, "first").stages
+    assert "read" not in encoded_alone(second, "second").stages
+    # Row 0 was in no later pass's plan: not kept, and read again.
+    assert "read" in encoded_alone(third, "third").stages
+    drop_scratch("shared")
+    assert "read" in encoded_alone(second, "second").stages
+    drop_scratch("shared")
 
 
 def test_a_scheduler_without_workers_is_refused(tmp_path: Path) -> None:
