@@ -61,15 +61,13 @@ def extract(
             "device": device,
             "batch": _number("--batch-size", batch_size),
             "workers": _number("--workers", workers),
+            "scheduler": scheduler,
             "progress": progress,
         }
         if dry_run:
-            if scheduler is not None:
-                progress.note("timed on this machine alone: the plan asks no scheduler")
             planned = plan(store, cohort, references, **settings)  # type: ignore[arg-type]  # a dict of mixed values
         else:
-            settings |= {"compiled": compile, "scheduler": scheduler}
-            done = run(store, cohort, references, **settings)  # type: ignore[arg-type]  # as above
+            done = run(store, cohort, references, compiled=compile, **settings)  # type: ignore[arg-type]  # as above
     if dry_run:
         _show_plan(planned, as_json=json)
         return
@@ -118,6 +116,22 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
         typer.echo(
             f"pass {number}: {one_pass.images:,} images through {count}, "
             f"about {spoken(one_pass.seconds)}"
+        )
+    if planned.timed_on:
+        _show_timed(planned)
+
+
+def _show_timed(planned: Plan) -> None:
+    """Say what was left out of account, if anything was: devices of one plan share its cores."""
+    from embedcache.cli.show import spoken
+
+    if planned.devices is None:
+        typer.echo(f"timed on {planned.timed_on} of this machine alone: the plan asks no scheduler")
+    elif planned.devices > 1:
+        best = spoken(sum(one.seconds for one in planned.passes) / planned.devices)
+        typer.echo(
+            f"timed on {planned.timed_on} alone: {planned.devices} devices, each as fast, "
+            f"take {best} at best"
         )
 
 

@@ -17,7 +17,7 @@ from embedcache.cohorts.survey import Survey, survey
 from embedcache.encoders.device import pick_devices
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.encoders.several import resolve_all
-from embedcache.executor import cores
+from embedcache.executor import check_scheduler, cores
 from embedcache.extraction.asked import Settings, settings_for
 from embedcache.extraction.batch import BATCH
 from embedcache.extraction.clock import Clock
@@ -81,10 +81,15 @@ class Plan:
     Attributes:
         encoders: one each, in the order asked for.
         passes: in order; none if nothing is missing.
+        timed_on: the one device of this machine that passes were timed on; empty if none was.
+        devices: how many would share the work, each GPU counted once; None: a scheduler's workers,
+            which a plan does not ask.
     """
 
     encoders: tuple[PlannedEncoder, ...]
     passes: tuple[PlannedPass, ...]
+    timed_on: str
+    devices: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +116,17 @@ def plan(
     device: str = "auto",
     batch: int | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Say what `extract` with the same arguments would do; see there for them and for errors.
 
-    Of several devices the first is measured alone: the time is what that one would take.
+    Of several devices the first is measured alone: the time is what that one would take. With a
+    scheduler it is what this machine would take.
     """
     progress = progress or Silent()
+    if scheduler is not None:
+        check_scheduler(scheduler)
     resolved = resolve_all(encoders, progress)
     surveys = [survey(cohort, workers or cores(), progress) for cohort in read_all(cohorts)]
     settings = settings_for(device, batch, workers, surveys)
@@ -125,20 +134,16 @@ def plan(
     images = wanted_images(surveys, _rows(surveys, there))
     tracks = [_track(encoder, images, there, settings) for encoder in resolved]
     lanes = lanes_of([track for track in tracks if track.wanted])
+    devices = pick_devices(device) if settings.elsewhere else (device,)
+    timed_on = device_of(lanes, devices[0])
     # Not a loop: its variable would hold a pass's networks while the next one's are built.
-    measured = map(
-        partial(_planned_pass, images, settings), passes(lanes, device_of(lanes, _one(device)))
-    )
-    found = list(measured)
+    found = list(map(partial(_planned_pass, images, settings), passes(lanes, timed_on)))
     return Plan(
         encoders=tuple(_planned(track, len(images), [one for one, _ in found]) for track in tracks),
         passes=tuple(planned for _, planned in found),
+        timed_on=timed_on if found else "",
+        devices=len(set(devices)) if scheduler is None else None,
     )
-
-
-def _one(device: str) -> str:
-    """The first of several devices: it is measured, and the others are left out of account."""
-    return pick_devices(device)[0] if "," in device or device == "cuda:all" else device
 
 
 def _rows(surveys: Sequence[Survey], store: FeatureStore | None) -> list[NDArray[np.int64]]:

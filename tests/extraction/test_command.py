@@ -76,5 +76,22 @@ def test_what_is_no_scheduler_is_refused_and_a_plan_says_that_it_asks_none(
     done = CliRunner().invoke(app, [*arguments, "--scheduler", "cluster"])
     assert isinstance(done.exception, SchedulerError)
     assert not (tmp_path / "s.zarr").exists()
-    planned = CliRunner().invoke(app, [*arguments, "--scheduler", "local:2", "--dry-run"])
-    assert "on this machine alone" in planned.output
+    refused = CliRunner().invoke(app, [*arguments, "--scheduler", "cluster", "--dry-run"])
+    assert isinstance(refused.exception, SchedulerError)
+    planned = [*arguments, "--scheduler", "local:2", "--dry-run"]
+    shown = CliRunner().invoke(app, planned).stdout
+    assert "timed on cpu of this machine alone: the plan asks no scheduler" in shown
+    assert json.loads(CliRunner().invoke(app, [*planned, "--json"]).stdout)["devices"] is None
+
+
+def test_a_plan_of_several_devices_says_that_one_was_timed_and_what_all_take_at_best(
+    arguments: list[str], monkeypatch
+) -> None:
+    # Stands for two devices of one machine; arithmetic without a network needs none of them.
+    monkeypatch.setattr(
+        "embedcache.extraction.plan.pick_devices", lambda _: ("cuda:0", "cuda:1", "cuda:1")
+    )
+    asked = [*arguments, "--device", "cuda:0,cuda:1,cuda:1", "--dry-run"]
+    shown = CliRunner().invoke(app, asked).stdout
+    assert "timed on cpu alone: 2 devices, each as fast, take 0 s at best" in shown
+    assert "alone" not in CliRunner().invoke(app, [*arguments, "--dry-run"]).stdout
