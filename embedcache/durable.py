@@ -22,6 +22,7 @@ _MENDS = {
     errno.EROFS: "choose a place that can be written",
     errno.ENOTDIR: "a file stands where a folder is meant: choose another place",
     errno.EISDIR: "a folder stands where a file is meant: choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "copy what is there to another disk: this one may be failing",
 }
 

@@ -29,6 +29,9 @@ from embedcache.durable import refusal
 from embedcache.encoders.memory import keep_freed_memory
 from embedcache.errors import EmbedcacheError
 
+#: Characters of an error's sentence.
+_LONGEST = 4000
+
 app = typer.Typer(
     name="embedcache",
     help="Which pretrained encoder for a hospital's images, and does it hold elsewhere?",
@@ -104,4 +107,6 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    # A name out of a stranger's file may hold line breaks, moves of the cursor, or a book.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:_LONGEST])
+    typer.echo(f"{shown}…" if len(line) > _LONGEST else shown, err=True)

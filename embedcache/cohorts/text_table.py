@@ -41,9 +41,12 @@ class TextTable:
             key: the word for it in a cohort file's `columns`.
 
         Raises:
+            SchemaError: if there is no name.
             ColumnMissingError: if the table lacks it.
         """
         names = (spelled,) if isinstance(spelled, str) else spelled
+        if not names:
+            raise SchemaError("the cohort file", f"columns.{key}", "names no column")
         for name in names:
             if name not in self.columns:
                 raise ColumnMissingError(self.file, name, tuple(self.columns), key)

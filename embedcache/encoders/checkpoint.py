@@ -25,6 +25,7 @@ from embedcache.errors import (
     WeightsMismatchError,
     WeightsUnreadableError,
 )
+from embedcache.schema import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 WRAPPERS = ("state_dict", "model", "model_state_dict", "ema_state_dict")
 #: Parallel training puts this before every name.
 PARALLEL = "module."
+
+#: Bytes of a tensor that repeats its numbers, once it is written out.
+_MOST_REPEATED = 1 << 24
 
 #: What comes instead of a weight file when a download goes wrong, by its first bytes.
 _IMPOSTORS = {
@@ -156,17 +160,22 @@ def require_no_page(path: Path) -> bytes:
     with path.open("rb") as file:
         head = file.read(32)
     for start, reason in _IMPOSTORS.items():
-        if head.lstrip().startswith(start):
+        # The length that a safetensors file starts with may look like the start of a page.
+        if head.lstrip().startswith(start) and not _is_safetensors(head):
             raise WeightsUnreadableError(path.name, reason)
     return head
 
 
 def _read(path: Path) -> Any:
     head = require_no_page(path)
-    # A safetensors file starts with the length of its JSON header, eight bytes.
-    if head[8:9] == b"{":
+    if _is_safetensors(head):
         return _read_safetensors(path)
     return _read_torch(path, archive=head.startswith(ZIP))
+
+
+def _is_safetensors(head: bytes) -> bool:
+    # It starts with the length of its JSON header, eight bytes, the last of which are zero.
+    return head[5:9] == b"\0\0\0{"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -177,6 +186,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise WeightsUnreadableError(path.name, f"damaged safetensors ({error})") from error
+    except (TypeError, RuntimeError) as error:  # torch's, of a shape that it cannot take
+        raise WeightsUnreadableError(path.name, "damaged safetensors") from error
 
 
 def _read_torch(path: Path, *, archive: bool) -> Any:
@@ -220,8 +231,23 @@ def _require_tensors(chosen: dict[Any, Any], path: Path) -> None:
             raise WeightsUnreadableError(path.name, "its tensors have no names")
         if not isinstance(value, torch.Tensor | Stored):
             made = f", made by {value.maker}" if isinstance(value, Foreign) else ""
-            reason = f"it also holds {key!r}{made}, which is no tensor"
+            reason = f"it also holds {shown(key)}{made}, which is no tensor"
             raise WeightsUnreadableError(path.name, reason)
+        if isinstance(value, torch.Tensor) and not _is_plain(value):
+            reason = f"{shown(key)} is no plain tensor, or states more numbers than it holds"
+            raise WeightsUnreadableError(path.name, reason)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is real numbers side by side, each of which the file holds."""
+    import torch
+
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.is_complex() or tensor.is_quantized:
+        return False
+    size = tensor.numel() * tensor.element_size()
+    # A few repeated numbers are a buffer's business; a trillion would fill the memory.
+    return size <= max(tensor.untyped_storage().nbytes(), _MOST_REPEATED)
 
 
 def _in_memory(content: Any, chosen: dict[str, Any], path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -31,7 +32,7 @@ from embedcache.errors import (
     SchemaError,
 )
 from embedcache.provenance import Overlap
-from embedcache.schema import LATER, canonical_json, from_plain, parse_json
+from embedcache.schema import LATER, canonical_json, from_plain, parse_json, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,21 @@ SUFFIX = ".safetensors"
 KEY = "embedcache"
 VERSION = 1
 #: Most bytes of a header: a network of ten thousand tensors has one of 1.5 MB.
-_MOST_HEADER = 1 << 26
+_MOST_HEADER = 1 << 24
+#: How many times a file's size its blanks may take: a checkpoint holds more than the network that
+#: is built of it, an image-text model's both halves.
+_MOST_BLANK = 64
+
+
+#: Bytes a number, by torch's name of the dtype.
+_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2} | {
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,9 +194,23 @@ def read_header(path: Path) -> EncoderFile:
         if isinstance(content, dict) and content.get("format_version") != VERSION:
             mend = "pip install --upgrade embedcache-bench"
             raise EncoderFileError(path.name, "it is of another version", mend)
-        return from_plain(EncoderFile, content, path.name)
+        header = from_plain(EncoderFile, content, path.name)
     except SchemaError as error:
         raise EncoderFileError(path.name, f"its contract is damaged ({error})", _AGAIN) from error
+    _check_blanks(path, header.blanks)
+    return header
+
+
+def _check_blanks(path: Path, blanks: tuple[Blank, ...]) -> None:
+    """Memory is set aside for them as they stand there."""
+    size = 0
+    for blank in blanks:
+        if blank.dtype not in _BYTES or min(blank.shape, default=0) < 0:
+            raise EncoderFileError(path.name, f"it has no tensor {shown(blank.name)}", _AGAIN)
+        size += math.prod(blank.shape) * _BYTES[blank.dtype]
+    if size > _MOST_BLANK * path.stat().st_size:
+        problem = "its tensors would take far more memory than the file has bytes"
+        raise EncoderFileError(path.name, problem, _AGAIN)
 
 
 def read_encoder_file(path: Path, tensors: str) -> dict[str, Tensor]:
@@ -201,8 +230,9 @@ def read_encoder_file(path: Path, tensors: str) -> dict[str, Tensor]:
     try:
         # Copies: a mapped file that is changed later would change the network.
         state = {key: tensor.clone() for key, tensor in load_file(path).items()}
-    except SafetensorError as error:
-        raise EncoderFileError(path.name, f"it is damaged ({error})", _AGAIN) from error
+    # Beside its own, torch's of a shape that it cannot take.
+    except (SafetensorError, TypeError, RuntimeError) as error:
+        raise EncoderFileError(path.name, "its tensors are damaged", _AGAIN) from error
     found = digest_of(state)
     if found != tensors:
         raise DigestDiffersError(f"what {path.name} holds", tensors, found, _AGAIN)

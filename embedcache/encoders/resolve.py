@@ -30,7 +30,7 @@ from embedcache.errors import (
     WeightsUnwantedError,
 )
 
-_RANDOM_ASKED = re.compile(r"random(?::(\d+))?")
+_RANDOM_ASKED = re.compile(r"random(?::([0-9]{1,18}))?")
 
 
 def resolve(reference: str | EncoderRef) -> ResolvedEncoder:

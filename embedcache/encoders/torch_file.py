@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ZIP = b"PK\x03\x04"
 #: Most bytes of a data.pkl: those of the encoders we know have less than one million.
 _MOST_PICKLE = 1 << 26
+#: Numbers that no tensor has; past it torch has errors of its own.
+_MOST_NUMBERS = 1 << 48
 #: What the older layout starts with, as a pickle.
 _MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -149,7 +151,7 @@ def _read_archive(path: Path, file: BinaryIO) -> TorchFile:
     try:
         with zipfile.ZipFile(file) as archive:
             members = {member.filename: member for member in archive.infolist()}
-    except (zipfile.BadZipFile, ValueError, OverflowError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
         raise PickleRefusedError("it is a damaged archive") from error
     roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
     if len(roots) != 1:
@@ -253,7 +255,7 @@ def _storage(named: Any) -> Storage:
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Stored:
     whole = (offset, *size, *stride)
     sound = isinstance(storage, Storage) and len(size) == len(stride)
-    if not sound or any(type(number) is not int or number < 0 for number in whole):
+    if not sound or any(type(one) is not int or not 0 <= one < _MOST_NUMBERS for one in whole):
         raise PickleRefusedError("it is damaged")
     return Stored(storage, offset, tuple(size), tuple(stride))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import PredictionsFileError, SchemaError
-from embedcache.schema import from_json
+from embedcache.schema import from_json, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,6 +20,7 @@ T = TypeVar("T")
 METADATA = b"embedcache"
 #: Bytes of a digest.
 _DIGEST = 32
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +90,13 @@ class Columns:
             raise self._other(name, "finite numbers")
         return value
 
+    def probabilities(self, name: str) -> NDArray[np.float64]:
+        """A column of probabilities, (n,) float64; rounding may take one just past 1."""
+        value = self.numbers(name)
+        if not ((value >= 0) & (value <= 1 + _ROUNDING)).all():
+            raise self._other(name, "probabilities")
+        return value
+
     def text(self, name: str) -> NDArray[np.str_]:
         """A column of text, (n,) str."""
         value, given = self.text_where_given(name)
@@ -104,11 +112,8 @@ class Columns:
         plain = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not pa.types.is_string(plain):
             raise self._other(name, "text")
-        try:
-            codes = column.combine_chunks().dictionary_encode()
-            known = np.array([*codes.dictionary.to_pylist(), ""], np.str_)
-        except (pa.ArrowException, ValueError) as error:  # bytes that are no UTF-8
-            raise self._other(name, "text") from error
+        codes = column.combine_chunks().dictionary_encode()
+        known = np.array([*codes.dictionary.to_pylist(), ""], np.str_)
         code: NDArray[np.intp] = codes.indices.fill_null(len(known) - 1).to_numpy()
         return known[code], ~column.is_null().to_numpy()
 
@@ -120,11 +125,13 @@ class Columns:
 
     def _column(self, name: str) -> pa.ChunkedArray:
         if self.table.column_names.count(name) != 1:
-            raise PredictionsFileError(self.file, f"lacks the column {name!r}")
+            raise PredictionsFileError(self.file, f"lacks the column {shown(name)}")
         return self.table.column(name)
 
     def _other(self, name: str, wanted: str) -> PredictionsFileError:
-        return PredictionsFileError(self.file, f"does not hold {wanted} in the column {name!r}")
+        return PredictionsFileError(
+            self.file, f"does not hold {wanted} in the column {shown(name)}"
+        )
 
 
 def read_columns(file: Path) -> Columns:
@@ -137,7 +144,12 @@ def read_columns(file: Path) -> Columns:
     import pyarrow.parquet as pq
 
     try:
-        return Columns(file, pq.read_table(file, partitioning=None))
+        table = pq.read_table(file, partitioning=None)
+        table.validate(full=True)  # a code beyond its dictionary, bytes that are no text
+        "".join(table.column_names)  # which are bytes until they are asked for
     except (pa.ArrowException, OSError, ValueError) as error:
         said = " ".join(str(error).split())[:200]
         raise PredictionsFileError(file, f"cannot be read ({said})") from error
+    if not table.num_rows:
+        raise PredictionsFileError(file, "has no rows")
+    return Columns(file, table)

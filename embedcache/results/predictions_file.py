@@ -125,7 +125,9 @@ def _parts(columns: Columns, head: _Head) -> Iterator[Predictions]:
         "predicted": columns.whole("predicted", np.int16, 0, classes),
     }
     named = [PROBABILITY + name for name in head.classes if columns.starting(PROBABILITY)]
-    probability = np.column_stack([columns.numbers(name) for name in named]) if named else None
+    probability = (
+        np.column_stack([columns.probabilities(name) for name in named]) if named else None
+    )
     strata = {
         name: columns.text_where_given(column) for name, column in columns.starting(STRATUM).items()
     }

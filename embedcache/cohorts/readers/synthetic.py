@@ -22,6 +22,8 @@ from embedcache.errors import SchemaError, UnknownNameError
 _EACH = 4
 #: One picture in so many is another patient's as well.
 _COPIES = 60
+#: Most images: far more than anyone draws, few enough to be listed in memory.
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,15 +85,16 @@ def read(place: Path, options: Options = NO_OPTIONS) -> Cohort:
 
     Raises:
         UnknownNameError: if there is no such domain.
-        SchemaError: if the size is not positive or the seed is negative.
+        SchemaError: if the size is no number of images or the seed is negative.
     """
     domain = DOMAINS.get(str(place))
     if domain is None:
         raise UnknownNameError("synthetic cohort", str(place), tuple(DOMAINS))
     seed = options.seed if options.seed is not None else 0
     size = options.size if options.size is not None else domain.size
-    if size < 1:
-        raise SchemaError("the cohort file", "size", f"is {size}, not a number of images")
+    if not 1 <= size <= _MOST:
+        problem = f"is {size}, not a number of images from 1 to {_MOST:,}"
+        raise SchemaError("the cohort file", "size", problem)
     if seed < 0:
         raise SchemaError("the cohort file", "seed", f"is {seed}; seeds are not negative")
     return _drawn_up(str(place), domain, seed, size)

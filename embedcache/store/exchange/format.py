@@ -21,7 +21,7 @@ from embedcache.schema import canonical_json, from_json
 from embedcache.store.copying import MEMORY
 from embedcache.store.feature_set import FeatureAttributes, Run
 from embedcache.store.image_table import ImageTable
-from embedcache.store.layout import check_name
+from embedcache.store.layout import MOST_BATCH, MOST_DIM, MOST_VALUE, check_name
 from embedcache.store.pseudonyms import OwnerKey
 from embedcache.store.stored_cohort import CohortAttributes, StoredCohort
 
@@ -173,7 +173,7 @@ def checked_table(table: FeatureTable, about: Description, place: str) -> Featur
         "a run failed at rows that are not there": all(
             0 <= row < len(images)
             for run in table.runs
-            for rows in run.failed.values()
+            for rows in (*run.failed.values(), *(run.halved or {}).values())
             for row in rows
         ),
         "no run says who made the vectors": bool(table.runs) or not table.vectors.shape[0],
@@ -257,7 +257,7 @@ def read_description(text: bytes, place: str) -> Description:
     """Read the JSON of our formats.
 
     Raises:
-        ExchangeUnusableError: if it is none, or a newer one.
+        ExchangeUnusableError: if it is none, a newer one, or states what no memory holds.
         UnusableNameError: if a cohort's or stratum's name would lead elsewhere.
     """
     try:
@@ -269,8 +269,15 @@ def read_description(text: bytes, place: str) -> Description:
     if (found.format, found.version) != (FORMAT, VERSION):
         problem = f"it is {found.format} version {found.version}, not {FORMAT} version {VERSION}"
         raise ExchangeUnusableError(place, problem, "upgrade: pip install -U embedcache-bench")
+    about = found.about
+    if not (1 <= about.contract.dim <= MOST_DIM and 1 <= about.batch <= MOST_BATCH):
+        raise ExchangeUnusableError(place, "no vector or batch has that size", MEND)
     for name, cohort in found.cohorts.items():
         check_name("cohort", name)
-        for stratum in cohort.categories:
+        for stratum, values in cohort.categories.items():
             check_name("stratum", stratum, ("row", "label", "patient"))
+            # Every row takes the longest one's memory.
+            if max(map(len, values), default=0) > MOST_VALUE:
+                problem = f"the stratum {stratum} has a value of too many characters"
+                raise ExchangeUnusableError(place, problem, MEND)
     return found

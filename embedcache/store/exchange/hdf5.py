@@ -31,6 +31,7 @@ from embedcache.store.exchange.format import (
     refuse_claims,
 )
 from embedcache.store.image_table import ImageTable
+from embedcache.store.objects import MOST_DOCUMENT
 from embedcache.store.stored_cohort import CohortAttributes, StoredCohort
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ def _write(file: h5py.File, table: FeatureTable) -> None:
 
 
 def _read(file: h5py.File, place: str) -> FeatureTable:
-    about = read_description(_array(file, "about", np.uint8, 1).tobytes(), place)
+    text = _array(file, "about", np.uint8, 1).tobytes()
+    if len(text) > MOST_DOCUMENT:
+        raise ExchangeUnusableError(place, f"it takes {len(text):,} bytes to say what it is", MEND)
+    about = read_description(text, place)
     kinds = {"digest": (np.uint8, 2), "size": (np.int32, 2)}
     kinds |= {"format": (np.int16, 1), "mode": (np.int16, 1)}
     images = ImageTable(
