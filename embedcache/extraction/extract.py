@@ -83,13 +83,13 @@ def _register(writer: StoreWriter, found: Survey, key: OwnerKey) -> NDArray[np.i
     cohort, readable = found.cohort, found.readable
     kinds = [found.kinds[kind] for kind in found.kind[readable].tolist()]
     row = np.full(len(cohort), -1, np.int64)
-    patient, which = np.unique(cohort.patient, return_inverse=True)
     row[readable] = writer.add_images(
         digest=found.digest[readable],
         size=found.size[readable],
         formats=[form for form, _ in kinds],
         modes=[mode for _, mode in kinds],
     )
+    patient, which = np.unique(cohort.patient, return_inverse=True)
     reasons = list(found.unreadable.values())
     writer.put_cohort(
         StoredCohort(

@@ -46,6 +46,8 @@ class WantedImages(Sequence[Wanted]):
 
     def only(self, chosen: NDArray[np.bool_]) -> Self:
         """Those that are chosen, (k,) bool."""
+        if chosen.all():
+            return self  # the common case, without a copy
         return dataclasses.replace(
             self, row=self.row[chosen], survey=self.survey[chosen], place=self.place[chosen]
         )
@@ -58,11 +60,11 @@ def wanted_images(surveys: Sequence[Survey], rows: Sequence[NDArray[np.int64]]) 
         surveys: of the run's cohorts.
         rows: of the image table, for each survey (m,) int64; -1 where unreadable.
     """
-    row, first = np.unique(np.concatenate(rows), return_index=True)
+    row, first = np.unique(np.concatenate([np.zeros(0, np.int64), *rows]), return_index=True)
     readable = row >= 0
     ends = np.cumsum([len(each) for each in rows])
     survey = np.searchsorted(ends, first[readable], side="right")
-    begins = np.concatenate([[0], ends[:-1]])
+    begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     return WantedImages(
         surveys=tuple(surveys),
         row=row[readable],

@@ -123,8 +123,8 @@ def append(
     mode_names, mode_codes = _extend(table.modes, [modes[index] for index in fresh])
     longer = dataclasses.replace(
         table,
-        digest=np.concatenate([table.digest, digest[fresh]]).astype(np.uint8),
-        size=np.concatenate([table.size, size[fresh]]).astype(np.int32),
+        digest=np.concatenate([table.digest, digest[fresh]]).astype(np.uint8, copy=False),
+        size=np.concatenate([table.size, size[fresh]]).astype(np.int32, copy=False),
         format=np.concatenate([table.format, format_codes]),
         mode=np.concatenate([table.mode, mode_codes]),
         formats=format_names,

@@ -224,6 +224,10 @@ def test_a_plan_counts_what_is_missing_and_writes_nothing(tmp_path: Path) -> Non
     found = plan(tmp_path / "s.zarr", [cohort(files)], [paced(0), paced(0, name="other")])
     assert [(one.images, one.missing) for one in found.encoders] == [(12, 4), (12, 12)]
     assert [one.images for one in found.passes] == [12]
+    # Rows are the store's, wherever a cohort lists an image; one it cannot read is none.
+    absent = tmp_path / "images" / "absent.png"
+    found = plan(tmp_path / "s.zarr", [cohort([absent, *files[::-1], files[9]])], [paced(0)])
+    assert [(one.images, one.missing) for one in found.encoders] == [(12, 4)]
 
 
 def test_an_encoder_asked_for_twice_runs_once(tmp_path: Path) -> None:
