@@ -104,7 +104,7 @@ def check_cohort(cohort: StoredCohort, others: tuple[str, ...]) -> None:
         values = len(np.unique(cohort.strata[name]))
         if values > MOST_CODES:
             raise StratumTooFineError(cohort.name, name, values, MOST_CODES)
-        longest = max((len(value) for value in cohort.strata[name].tolist()), default=0)
+        longest = int(np.char.str_len(cohort.strata[name]).max(initial=0))
         if longest > MOST_VALUE:
             raise StratumValueTooLongError(cohort.name, name, longest, MOST_VALUE)
 
