@@ -17,6 +17,7 @@ from embedcache.schema import (
     from_json,
     from_plain,
     plain,
+    read_csv_rows,
     read_toml,
     sha256_json,
 )
@@ -47,6 +48,9 @@ REFUSED = [
     ("text for a number", {"inner": {"rate": "1"}}, "inner.rate", "not a number"),
     ("true for a whole number", {"inner": {"rate": 1.0}, "count": True}, "count", "whole number"),
     ("more than a float holds", {"inner": {"rate": 10**400}}, "inner.rate", "too large a number"),
+    ("a number that is none", {"inner": {"rate": float("nan")}}, "inner.rate", "not a finite"),
+    ("more than 64 bits", {"inner": {"rate": 1}, "count": 1 << 20_000}, "count", "too large"),
+    ("true for a word", {"inner": {"rate": 1.0}, "kind": True}, "kind", "not one of 'a'"),
     ("a fraction for a whole number", {"inner": {"rate": 1.0}, "count": 1.5}, "count", "whole"),
     ("a word that is no choice", {"inner": {"rate": 1.0}, "kind": "c"}, "kind", "not one of 'a'"),
     ("three for a pair", {"inner": {"rate": 1.0}, "pair": [1, 2, 3]}, "pair", "3 entries, not 2"),
@@ -93,10 +97,56 @@ def test_what_does_not_fit_is_refused_with_its_path(
     assert str(caught.value).startswith("file.toml: ")
 
 
-@pytest.mark.parametrize("text", ["{", '{"rate": 1' + "0" * 5000 + "}", "[" * 100_000, b"\xff"])
+NO_JSON: list[str | bytes] = [
+    "{",
+    '{"rate": 1' + "0" * 5000 + "}",
+    "[" * 100_000,
+    b"\xff",
+    '{"rate": NaN}',
+    '{"rate": -Infinity}',
+    '{"rate": 1e999}',
+    '{"rate": 1, "rate": 2}',
+    '{"rate": 1, "names": ["\\uD800"]}',
+    '{"rate": 1}'.encode("utf-16"),
+]
+
+
+@pytest.mark.parametrize("text", NO_JSON, ids=range(len(NO_JSON)))
 def test_what_is_no_json_is_refused_by_name(text: str | bytes) -> None:
     with pytest.raises(SchemaError, match=r"^file\.json: .*is not valid JSON"):
         from_json(Inner, text, "file.json")
+
+
+NO_TOML = ["rate = 1" + "0" * 5000, "rate = " + "[" * 20_000, "rate = ", "rate = 1\nrate = 2"]
+
+
+@pytest.mark.parametrize("text", NO_TOML, ids=range(len(NO_TOML)))
+def test_what_is_no_toml_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(SchemaError, match=r"^a\.toml: .*is not valid TOML"):
+        read_toml(Inner, tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("value", ["nan", "-inf", "0x" + "f" * 5000])
+def test_numbers_that_toml_has_and_json_lacks_are_refused(value: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f"rate = {value}")
+    with pytest.raises(SchemaError, match=r"^a\.toml: rate is "):
+        read_toml(Inner, tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("key", ["a\nb", "x" * 100_000, "\x1b[2J"])
+def test_a_stranger_s_key_is_shown_in_a_line(key: str) -> None:
+    with pytest.raises(SchemaError) as caught:
+        from_plain(Inner, {"rate": 1, key: 1}, where="f")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+def test_a_table_of_other_bytes_is_no_csv(tmp_path: Path) -> None:
+    for content in (b"\xff\xfe", b"x" * 200_000):
+        (tmp_path / "a.csv").write_bytes(content)
+        with pytest.raises(SchemaError, match=r"^a\.csv: .*is not valid CSV"):
+            read_csv_rows(tmp_path / "a.csv")
 
 
 def test_a_dataclass_is_read_from_json() -> None:

@@ -6,6 +6,7 @@ For property tests and benchmarks, which need hypothesis.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +19,14 @@ from embedcache.store.reader import open_store
 from embedcache.store.verify import verify
 
 #: Numbers, texts and shapes that break whoever believes them.
+WORST: tuple[Any, ...] = (
+    *(0, -1, -0.0, 2**31, 2**63, 10**12, 10**400, True, None, 1.5, 1e308),
+    *(float("nan"), float("inf")),
+    *("", "..", "../../etc", "/etc/passwd", "a\x00b", "a\nb", "\ud800", "x" * 10_000),
+    *([], {}, [[]], {"": {}}, {"a\nb": 1}, {"x" * 5000: 1}, [10**12, 10**12], ["..", "/"]),
+)
 EVIL: st.SearchStrategy[Any] = st.one_of(
-    st.sampled_from([0, -1, 2**31, 2**63, 10**12, 10**400, True, None, 1.5, 1e308]),
-    st.sampled_from(["", "..", "../../etc", "/etc/passwd", "a\x00b", "\ud800", "x" * 10_000]),
-    st.sampled_from([[], {}, [[]], {"": {}}, [10**12, 10**12], ["..", "/"]]),
+    st.sampled_from(WORST),
     st.recursive(
         st.none() | st.integers() | st.floats() | st.text(max_size=8),
         lambda inner: (
@@ -43,6 +48,18 @@ def answers(path: Path) -> Answers:
     Anything but an `EmbedcacheError` of one line gets through.
     """
     return [_asked(what, path) for what in (_digests, _labels, _vectors, _soundness)]
+
+
+def everywhere(document: Any) -> Iterator[bytes]:
+    """A document as JSON with each of the worst values in each of its places, one at a time."""
+    for place in _places(document):
+        for evil in WORST:
+            yield json.dumps(_put(copy.deepcopy(document), place, copy.deepcopy(evil))).encode()
+
+
+def is_sentence(text: str) -> bool:
+    """Whether an error's text is one line, and not a book."""
+    return "\n" not in text and len(text) < 5_000
 
 
 @contextlib.contextmanager
@@ -107,8 +124,7 @@ def _asked(what: Callable[[Path], object], path: Path) -> tuple[object, ...]:
         return ("answer", what(path))
     except EmbedcacheError as error:
         text = str(error)
-        assert "\n" not in text, "one line"
-        assert len(text) < 5_000, "one sentence"
+        assert is_sentence(text), text[:5_000]
         return ("error",)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -23,8 +24,9 @@ from embedcache.errors import (
     StoreAccessError,
     StratumValueTooLongError,
 )
+from embedcache.store.incoming import IncomingFolder
 from embedcache.store.layout import MOST_BATCH, MOST_DIM, MOST_VALUE
-from embedcache.store.objects import MOST_DOCUMENT
+from embedcache.store.objects import MOST_DOCUMENT, proof_of
 from embedcache.store.reader import open_store
 from embedcache.store.verify import verify
 from embedcache.store.writer import create_or_open_for_writing
@@ -123,6 +125,41 @@ def test_a_lock_that_is_a_link_is_not_written_through(store, small, tmp_path) ->
         assert victim.read_text() == "keep"
 
 
+@pytest.mark.parametrize("place", ["nodes", "moved", "removed"])
+def test_a_journal_that_came_with_a_store_leads_nowhere(store, place: str) -> None:
+    victim = store.parent / "victim"
+    victim.write_text("keep")
+    locks = store.parent / "a.zarr.locks"
+    locks.mkdir(exist_ok=True)
+    document = (store / "manifest/zarr.json").read_text()
+    journal: dict[str, Any] = {"nodes": [], "moved": {}, "removed": [], "document": document}
+    proof = dataclasses.asdict(proof_of(b"keep"))
+    journal[place] = {"../victim": proof} if place == "moved" else ["../victim"]
+    (locks / "incoming.json").write_text(json.dumps(journal))
+    with (
+        pytest.raises(DamagedStoreError, match="no object of a store"),
+        IncomingFolder(store).opened(),
+    ):
+        pass
+    assert victim.read_text() == "keep"
+
+
+def test_a_lock_s_holder_that_is_nested_a_hundred_thousand_deep_is_nobody(store) -> None:
+    locks = store.parent / "a.zarr.locks"
+    locks.mkdir(exist_ok=True)
+    (locks / "table.holder").write_text("[" * 100_000)
+    create_or_open_for_writing(store)
+
+
+def test_half_a_character_is_refused_however_it_is_written(store) -> None:
+    open_all(store)
+    for half in ("\\ud800", "\\uD800", "\\uDbFf"):
+        edit(store, "cohorts/home/zarr.json", lambda a: a.update(citation="HALF"))
+        file = store / "cohorts/home/zarr.json"
+        file.write_text(file.read_text().replace("HALF", half))
+        assert not verify(store).sound
+
+
 def test_a_folder_that_looks_unfinished_is_a_sentence_and_no_crash(store) -> None:
     (store / "images/x.partial").mkdir()
     with pytest.raises(StoreAccessError):
@@ -157,8 +194,6 @@ def test_vectors_and_batches_too_large_are_refused_before_anything_is_allocated(
 
 
 def test_free_text_is_no_stratum(small, tmp_path) -> None:
-    import dataclasses
-
     long = np.array(["x" * (MOST_VALUE + 1)] * small.images)
     cohort = dataclasses.replace(small.cohort(), strata={"note": long})
     writer = create_or_open_for_writing(tmp_path / "a.zarr")

@@ -9,11 +9,11 @@ the importer calls it. A `.pt` is a pickle, so only torch's `weights_only` reade
 
 from __future__ import annotations
 
-import pickle
 import re
 import secrets
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from embedcache.schema import read_csv_rows
 from embedcache.store.exchange.format import Claims, Exchange, FeatureTable
 from embedcache.store.feature_set import FeatureAttributes, Run
 from embedcache.store.image_table import append, empty_table
+from embedcache.store.layout import MOST_DIM
 from embedcache.store.objects import object_size
 from embedcache.store.stored_cohort import StoredCohort
 
@@ -107,18 +108,26 @@ def _vector(place: Path, name: str) -> NDArray[np.float32]:
     try:
         with zipfile.ZipFile(file) as packed:
             unpacked = sum(part.file_size for part in packed.infolist())
-        if unpacked > _MOST_TENSOR:
-            raise ExchangeUnusableError(place.name, f"a .pt unpacks to {unpacked:,} bytes", mend)
-        held = torch.load(file, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, OSError) as error:
+        held: Any = None
+        if unpacked <= _MOST_TENSOR:
+            held = torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged byte leads torch's reader to errors of a dozen kinds
         problem = "a .pt holds no plain tensor, or code"
         raise ExchangeUnusableError(place.name, problem, mend) from error
+    if unpacked > _MOST_TENSOR:
+        raise ExchangeUnusableError(place.name, f"a .pt unpacks to {unpacked:,} bytes", mend)
     tensors = held if isinstance(held, list) else [held]
     if len(tensors) != 1 or not isinstance(tensors[0], torch.Tensor):
         raise ExchangeUnusableError(place.name, f"a .pt holds {len(tensors)} vectors", mend)
     (tensor,) = tensors
-    if tensor.dtype not in {torch.float32, torch.float16, torch.bfloat16} or tensor.numel() != max(
-        tensor.shape, default=0
+    real = tensor.dtype in {torch.float32, torch.float16, torch.bfloat16}
+    plain = real and tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if (
+        not plain
+        or not 1 <= tensor.numel() <= MOST_DIM
+        or tensor.numel() != max(tensor.shape, default=0)
     ):
         problem = f"a .pt holds {tensor.dtype} of shape {tuple(tensor.shape)}, not one vector"
         raise ExchangeUnusableError(place.name, problem, mend)
