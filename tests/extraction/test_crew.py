@@ -29,6 +29,7 @@ from embedcache.errors import (
     WorkerDiedError,
 )
 from embedcache.extraction import station
+from embedcache.extraction.compilation import Compilation
 from embedcache.extraction.crew import DaskCrew, DeviceCrew
 from embedcache.extraction.dispatch import landed, spans_of
 from embedcache.extraction.extract import extract
@@ -36,6 +37,7 @@ from embedcache.extraction.orders import Assignment, Basket, Harvest, Orders, Sp
 from embedcache.extraction.pictures import Wanted
 from embedcache.extraction.scratch import drop_scratch
 from embedcache.extraction.stream import Lane, Track
+from embedcache.progress import Silent
 from embedcache.provenance import Fingerprint
 from embedcache.store.reader import open_store
 from embedcache.testing.paced_run import KEY, Speckle, speckles
@@ -380,6 +382,39 @@ def test_a_worker_keeps_its_encoders_until_it_is_told_to_leave() -> None:
     station.leave("kept")
     with pytest.raises(EOFError):
         station.work(b"", "kept", span, device=None, threads=1, worker="0")
+
+
+def test_a_worker_tells_once_what_compiling_came_to(monkeypatch) -> None:
+    cost = Compilation(name="tiny", seconds=9.0, before=1.0, after=0.5, batch=4, difference=0.0)
+    monkeypatch.setattr("embedcache.extraction.forward.compile_network", lambda *_: cost)
+    lane = Assignment(encoders=(resolve(TINY),), batch=4, fingerprints=(None,))
+    packed = Orders(
+        run="compiled", scratch="s", lanes=(lane,), device="cpu", compiled=True
+    ).packed()
+    told = []
+    for row in (0, 4):
+        image = Wanted(row, Speckle(row).read().digest, Speckle(row))
+        span = Span(images=(image,), wanted=(np.array([row]),))
+        harvest = station.work(packed, "compiled", span, device=None, threads=1, worker="0")
+        told.append(harvest.compiled)
+    station.leave("compiled")
+    drop_scratch("s")
+    assert told == [(cost,), ()]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its compiler uses its own past
+def test_a_run_notes_what_each_process_paid_for_compiling(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Listening(Silent):
+        def note(self, line: str) -> None:
+            notes.append(line)
+
+    arguments = {"device": "cpu,cpu", "batch": 16, "compiled": True, "progress": Listening()}
+    extract(tmp_path / "s.zarr", [speckles(200)], [TINY], **arguments)
+    # A process that came too late for any span compiled nothing.
+    assert 1 <= len([line for line in notes if "compiled in" in line]) <= 2
 
 
 @given(
