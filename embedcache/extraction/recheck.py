@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,11 @@ from embedcache.encoders.resolve import ResolvedEncoder, resolve
 from embedcache.encoders.spec import Encoder
 from embedcache.errors import FeatureNotStoredError, ImageUnreadableError
 from embedcache.executor import cores
+from embedcache.extraction.wanted import WantedImages, wanted_images
 from embedcache.images.decode import decode
-from embedcache.images.source import Source
 from embedcache.progress import Progress, Silent, Stage
 from embedcache.store.feature_set import FeatureSet
+from embedcache.store.image_table import rows_of
 from embedcache.store.reader import FeatureStore
 
 #: What rounding to float16 adds to a relative difference: half a unit in the last place, twice.
@@ -79,8 +80,7 @@ def recheck_images(
     Raises:
         BadInputError: if a cohort cannot be read.
     """
-    known = _row_of(store)
-    return tuple(_compared(store, known, found) for found in _surveys(cohorts, progress))
+    return tuple(_compared(store, found) for found in _surveys(cohorts, progress))
 
 
 def recompute(
@@ -116,18 +116,20 @@ def recompute(
         if one.contract.feature_id not in stored:
             raise FeatureNotStoredError(one.name, one.contract.feature_id)
     progress = progress or Silent()
-    source = _sources(store, _surveys(cohorts, progress))
+    surveys = _surveys(cohorts, progress)
+    here = wanted_images(surveys, [_rows(store, found) for found in surveys])
     found = []
     for one in resolved:
         feature_id = one.contract.feature_id
-        here = np.array(sorted(source), np.int64)
-        done = here[store.done(feature_id)[here]]
+        done = here.row[store.done(feature_id)[here.row]]
         draw = np.random.default_rng(seed)
-        chosen = np.sort(draw.choice(done, min(rows, len(done)), replace=False))
+        drawn = draw.choice(done, min(rows, len(done)), replace=False)
+        chosen = here.only(np.isin(here.row, drawn))
         encoder = one.build(pick_device(device))
         with progress.stage(f"encoding again: {one.name}", len(chosen), "images") as stage:
-            again = _encoded(encoder, stored[feature_id].batch, chosen, source, stage)
-        found.append(_judged(stored[feature_id], chosen, store.features(feature_id, chosen), again))
+            again = _encoded(encoder, stored[feature_id].batch, chosen, stage)
+        vectors = store.features(feature_id, chosen.row)
+        found.append(_judged(stored[feature_id], chosen.row, vectors, again))
     return tuple(found)
 
 
@@ -136,50 +138,36 @@ def _surveys(cohorts: Sequence[Cohort | str], progress: Progress | None) -> list
     return [survey(cohort, cores(), progress or Silent()) for cohort in read]
 
 
-def _row_of(store: FeatureStore) -> dict[bytes, int]:
-    return {bytes(digest): row for row, digest in enumerate(store.images.digest)}
+def _rows(store: FeatureStore, found: Survey) -> NDArray[np.int64]:
+    """Row of each image of a cohort in the store, (m,) int64; -1: unreadable, or not there."""
+    row = rows_of(store.images.digest, found.digest)
+    return np.where(found.readable & (row < len(store)), row, -1)
 
 
-def _compared(store: FeatureStore, known: Mapping[bytes, int], found: Survey) -> CohortRecheck:
-    name, digests = found.cohort.name, [bytes(digest) for digest in found.digest]
-    readable = np.flatnonzero(found.readable).tolist()
-    there = {known[digests[place]] for place in readable if digests[place] in known}
+def _compared(store: FeatureStore, found: Survey) -> CohortRecheck:
+    name, row = found.cohort.name, _rows(store, found)
     listed = store.cohort(name).row if name in store.cohorts() else np.empty(0, np.int64)
     return CohortRecheck(
         cohort=name,
         images=len(found.cohort),
         unreadable=len(found.unreadable),
-        strange=tuple(place for place in readable if digests[place] not in known),
-        gone=tuple(sorted(set(listed[listed >= 0].tolist()) - there)),
+        strange=tuple(np.flatnonzero(found.readable & (row < 0)).tolist()),
+        gone=tuple(np.setdiff1d(listed[listed >= 0], row).tolist()),
     )
 
 
-def _sources(store: FeatureStore, surveys: list[Survey]) -> dict[int, Source]:
-    """Where the image of each row lies, of those that the cohorts have."""
-    known, source = _row_of(store), dict[int, Source]()
-    for found in surveys:
-        for place in np.flatnonzero(found.readable).tolist():
-            row = known.get(bytes(found.digest[place]))
-            if row is not None:
-                source.setdefault(row, found.cohort.images[place])
-    return source
-
-
 def _encoded(
-    encoder: Encoder,
-    batch: int,
-    rows: NDArray[np.int64],
-    source: Mapping[int, Source],
-    stage: Stage,
+    encoder: Encoder, batch: int, images: WantedImages, stage: Stage
 ) -> NDArray[np.float32]:
-    """Vectors of rows, (k, dim) float32; NaN where an image cannot be decoded any more."""
+    """Vectors of images, (k, dim) float32; NaN where one cannot be decoded any more."""
+    rows = images.row
     vectors = np.full((len(rows), encoder.contract.dim), np.nan, np.float32)
     for part in _batches(rows, batch):
         pixels: NDArray[np.uint8] | None = None
         for index in part:
             row = int(rows[index])
             try:
-                picture = encoder.prepare(decode(source[row].read()))
+                picture = encoder.prepare(decode(images[index].source.read()))
             except ImageUnreadableError:
                 continue  # its vector stays NaN, and so beyond any tolerance
             if pixels is None:
