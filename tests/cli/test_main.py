@@ -63,3 +63,12 @@ def test_debug_shows_where() -> None:
     done = run("probe", "absent.zarr", "--train", "home", "--out", "nowhere", "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
+
+
+def test_a_name_cannot_break_the_line_or_move_the_cursor() -> None:
+    for name in ("a\nb\x1b[2J", "x" * 10_000, "x" * 300):
+        done = run("compare", name)
+        assert done.returncode in (1, 2)
+        (line,) = done.stderr.splitlines()
+        assert line.isprintable()
+        assert len(line) < 5_000

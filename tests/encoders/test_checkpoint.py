@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,42 @@ def test_a_mismatch_lists_ten_names_and_counts_the_rest() -> None:
 )
 def test_a_foreign_checkpoint_is_recognised_by_its_names(key: str, layout: str) -> None:
     assert layout in looks_like({key: torch.zeros(1)})
+
+
+ODD = {
+    "a trillion numbers behind four bytes": torch.ones(1).expand(1 << 40),
+    "numbers that lie nowhere": torch.ones(3, device="meta"),
+    "mostly zeros": torch.eye(3).to_sparse(),
+    "complex numbers": torch.ones(3, dtype=torch.complex64),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("odd", ODD.values(), ids=list(ODD))
+def test_tensors_that_hold_no_plain_numbers_are_refused(
+    tmp_path: Path, odd: torch.Tensor, zipped: bool
+) -> None:
+    content = {**TENSORS, "odd": odd}
+    file = saved(tmp_path / "w.pth", content, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsUnreadableError, match="'odd' is no plain tensor"):
+        read_state(file)
+
+
+def safetensors(path: Path, header: str, data: bytes = b"") -> Path:
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + data)
+    return path
+
+
+def test_a_header_of_any_length_is_no_web_page(tmp_path: Path) -> None:
+    header = '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    numbers = struct.pack("<2f", 1, 2)
+    for length in (ord("<"), (ord("<") << 8) + ord(" ")):
+        file = safetensors(tmp_path / "w.safetensors", header.ljust(length), numbers)
+        assert read_state(file)["a"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("shape", ["[0,18446744073709551615]", "[-1]", "[9223372036854775808]"])
+def test_a_shape_that_no_tensor_has_is_refused(tmp_path: Path, shape: str) -> None:
+    header = f'{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}'
+    with pytest.raises(WeightsUnreadableError, match="damaged safetensors"):
+        read_state(safetensors(tmp_path / "w.safetensors", header))

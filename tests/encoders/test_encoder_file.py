@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import pickle
 import struct
@@ -35,7 +37,8 @@ from embedcache.errors import (
     WeightsMismatchError,
     WeightsUnwantedError,
 )
-from embedcache.schema import canonical_json
+from embedcache.schema import canonical_json, plain
+from embedcache.testing.hostile_store import everywhere
 
 
 def noise(count: int, *shape: int) -> np.ndarray:
@@ -285,3 +288,44 @@ def test_a_full_disk_is_the_system_s_word(
         )
     assert (caught.value.errno, caught.value.filename) == (28, str(file))
     assert not list(tmp_path.glob("x.*"))
+
+
+def relabelled(file: Path, out: Path, text: str) -> Path:
+    """The encoder file again, with another text in its metadata."""
+    whole = file.read_bytes()
+    end = 8 + struct.unpack("<Q", whole[:8])[0]
+    header = json.loads(whole[8:end])
+    header["__metadata__"]["embedcache"] = text
+    packed = json.dumps(header).encode()
+    out.write_bytes(struct.pack("<Q", len(packed)) + packed + whole[end:])
+    return out
+
+
+def test_metadata_with_anything_anywhere_is_refused_or_read(
+    converted: Path, tmp_path: Path
+) -> None:
+    said = plain(read_header(converted))
+    said["blanks"] = [{"name": "a", "dtype": "float32", "shape": [2, 3]}]
+    for text in itertools.islice(everywhere(said), 0, None, 3):
+        file = relabelled(converted, tmp_path / "x.safetensors", text.decode())
+        with contextlib.suppress(EncoderFileError):
+            read_header(file)
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [
+        {"name": "a", "dtype": "float32", "shape": [1 << 40]},
+        {"name": "a", "dtype": "float32", "shape": [1 << 40, 1 << 40]},
+        {"name": "a", "dtype": "float32", "shape": [-1]},
+        {"name": "a", "dtype": "load", "shape": [1]},
+    ],
+    ids=["huge", "huger", "less than nothing", "a function of torch"],
+)
+def test_blanks_that_would_fill_the_memory_are_refused(
+    blank: dict[str, object], converted: Path, tmp_path: Path
+) -> None:
+    said = {**plain(read_header(converted)), "blanks": [blank]}
+    file = relabelled(converted, tmp_path / "x.safetensors", json.dumps(said))
+    with pytest.raises(EncoderFileError):
+        read_header(file)

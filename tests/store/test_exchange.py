@@ -307,6 +307,41 @@ def test_a_folder_from_a_stranger_is_refused(make, lease, run, tmp_path) -> None
         load_features(outside, form="npy-parquet")
 
 
+def test_a_run_s_name_never_leads_out_of_the_store(make, lease, run, tmp_path) -> None:
+    store = built(make, lease, run, tmp_path / "a.zarr", "float32")
+    export_features(store, "stand-in", tmp_path / "out", to="npy-parquet")
+    (one,) = json.loads((tmp_path / "out/about.json").read_text())["runs"]
+    for name in ("../../../../outside", "..", "a\0b", "/tmp/outside", "x" * 300):
+        write_about(tmp_path / "out", runs=[{**one, "id": name}])
+        with pytest.raises(UnusableNameError, match="run"):
+            load_features(tmp_path / "out", form="npy-parquet")
+
+
+@pytest.mark.parametrize(
+    ("about", "cohort"),
+    [
+        ({"batch": 0}, {}),
+        ({"batch": 1 << 40}, {}),
+        ({"contract": {"dim": 0}}, {}),
+        ({"contract": {"dim": 1 << 40}}, {}),
+        ({}, {"categories": {"site": ["x" * 10_000]}}),
+    ],
+    ids=["no batch", "a huge batch", "no dimension", "huge vectors", "free text"],
+)
+def test_what_no_memory_holds_is_refused_before_it_is_set_aside(
+    make, lease, run, tmp_path, about, cohort
+) -> None:
+    store = built(make, lease, run, tmp_path / "a.zarr", "float32")
+    export_features(store, "stand-in", tmp_path / "out", to="npy-parquet")
+    said = json.loads((tmp_path / "out/about.json").read_text())
+    contract = {**said["about"]["contract"], **about.get("contract", {})}
+    said["about"] |= {**about, "contract": contract}
+    said["cohorts"]["home"] |= cohort
+    write_about(tmp_path / "out", about=said["about"], cohorts=said["cohorts"])
+    with pytest.raises(ExchangeUnusableError, match=r"has that size|too many characters"):
+        load_features(tmp_path / "out", form="npy-parquet")
+
+
 def eva_folder(folder: Path, vectors: np.ndarray, *, wrap, rows: list[list[str]]) -> Path:
     """A folder as eva's writer leaves it: see its `ManifestManager` and `_save_predictions`."""
     import torch
@@ -400,6 +435,11 @@ def test_eva_s_folder_runs_no_code_and_leads_nowhere(tmp_path, rows) -> None:
     refused("several", "2 vectors", wrap=lambda one: [one, one])
     refused("square", "not one vector", wrap=lambda one: one[None].repeat(2, 1).reshape(2, 5))
     refused("huge", "not one vector", wrap=lambda one: one[:1].expand(1 << 20, 1 << 10))
+    refused("repeats", "not one vector", wrap=lambda one: one[:1].expand(1 << 40))
+    refused("sparse", "not one vector", wrap=lambda one: one.to_sparse())
+    refused("digits", "no class number", change=("1.pt,1", "1.pt," + "9" * 5000))
+    refused("zero", "outside its folder", change=("test/1.pt", "test/\0.pt"))
+    refused("cell", "no CSV", change=("test/1.pt", "x" * 200_000))
     refused("outside", "outside its folder", change=("test/1.pt", "../test/1.pt"))
     refused("absolute", "outside its folder", change=("test/1.png", "/etc/hostname"))
     refused("missing", "is missing", change=("test/1.pt", "test/9.pt"))

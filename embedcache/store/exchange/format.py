@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedcache.errors import ExchangeUnusableError, SchemaError
-from embedcache.schema import canonical_json, from_json
+from embedcache.schema import canonical_json, from_json, shown
 from embedcache.store.copying import MEMORY
 from embedcache.store.feature_set import FeatureAttributes, Run
 from embedcache.store.image_table import ImageTable
@@ -258,7 +258,7 @@ def read_description(text: bytes, place: str) -> Description:
 
     Raises:
         ExchangeUnusableError: if it is none, a newer one, or states what no memory holds.
-        UnusableNameError: if a cohort's or stratum's name would lead elsewhere.
+        UnusableNameError: if a run's, cohort's or stratum's name would lead elsewhere.
     """
     try:
         found = from_json(Description, text, place)
@@ -267,11 +267,13 @@ def read_description(text: bytes, place: str) -> Description:
             place, "it does not describe itself as ours do", MEND
         ) from error
     if (found.format, found.version) != (FORMAT, VERSION):
-        problem = f"it is {found.format} version {found.version}, not {FORMAT} version {VERSION}"
+        problem = f"it is {shown(found.format)} version {found.version}, not '{FORMAT}' {VERSION}"
         raise ExchangeUnusableError(place, problem, "upgrade: pip install -U embedcache-bench")
     about = found.about
     if not (1 <= about.contract.dim <= MOST_DIM and 1 <= about.batch <= MOST_BATCH):
         raise ExchangeUnusableError(place, "no vector or batch has that size", MEND)
+    for run in found.runs:
+        check_name("run", run.id)
     for name, cohort in found.cohorts.items():
         check_name("cohort", name)
         for stratum, values in cohort.categories.items():

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 #: Columns of images.parquet, and of a cohort before its strata.
 _IMAGE = ("digest", "width", "height", "format", "mode")
 _ENTRY = ("digest", "label", "patient")
+#: Columns that hold whole numbers; all others hold text.
+_NUMBERS = ("width", "height")
 #: Bytes of a table in memory; ten million images take a third of it.
 _MOST_TABLE = 1 << 32
 
@@ -128,7 +130,7 @@ def _write_table(columns: dict[str, Any], file: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = {name: pa.string() for name in columns if name not in {"width", "height"}}
+    texts = {name: pa.string() for name in columns if name not in _NUMBERS}
     arrays = {name: pa.array(values, type=texts.get(name)) for name, values in columns.items()}
     with file.open("xb") as opened:
         pq.write_table(pa.table(arrays), opened, compression="zstd")
@@ -166,8 +168,8 @@ def _vectors(place: Path, about: Description) -> NDArray[Any]:
 
 def _images(place: Path, about: Description) -> ImageTable:
     table = _table(place, "images.parquet", _IMAGE)
-    size = np.stack([table.column(name).to_numpy() for name in ("width", "height")], axis=1)
     try:
+        size = np.stack([table.column(name).to_numpy() for name in _NUMBERS], axis=1)
         return ImageTable(
             digest=_bytes(table.column("digest").to_pylist(), 32),
             size=size.astype(np.int32),
@@ -217,9 +219,15 @@ def _table(place: Path, name: str, columns: tuple[str, ...]) -> pa.Table:
                 if size > _MOST_TABLE:
                     raise ExchangeUnusableError(place.name, f"{name} unpacks to too much", MEND)
                 parts.append(batch)
-            return pa.Table.from_batches(parts, opened.schema_arrow)
+            table = pa.Table.from_batches(parts, opened.schema_arrow)
+            table.validate(full=True)  # bytes that are no text
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ExchangeUnusableError(place.name, f"{name} is no sound table", MEND) from error
+    for column in table.schema:
+        whole = column.name in _NUMBERS and pa.types.is_integer(column.type)
+        if not whole and (column.name in _NUMBERS or not pa.types.is_string(column.type)):
+            raise ExchangeUnusableError(place.name, f"{name} holds other values", MEND)
+    return table
 
 
 def _bytes(texts: list[Any], length: int) -> NDArray[np.uint8]:
