@@ -173,11 +173,19 @@ def _parquet(file: Path) -> dict[str, tuple[str, ...]]:
 
     try:
         table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)
+        names = table.column_names  # bytes until they are asked for
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise TableUnreadableError(file, "is no Parquet file that can be read") from error
-    header = _header(file, table.column_names)
-    columns = (tuple(map(_cell, column.to_pylist())) for column in table.columns)
-    return dict(zip(header, columns, strict=True))
+    columns = {}
+    for name, column in zip(_header(file, names), table.columns, strict=True):
+        try:
+            columns[name] = tuple(map(_cell, column.to_pylist()))
+        # Python has no nanoseconds, no year 10,000, and not every machine all time zones.
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            problem = f"has values in its column {name!r} that cannot be read; write them as text"
+            raise TableUnreadableError(file, problem) from error
+    return columns
 
 
 def _cell(value: object) -> str:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from embedcache.errors import (
     TableColumnError,
 )
 from embedcache.results.columns import METADATA
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -118,7 +122,11 @@ def _read_csv(file: Path) -> ForeignTable:
     except UnicodeDecodeError as error:
         raise NotATableError(file, "is not UTF-8; save it as 'CSV UTF-8'") from error
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    header, *lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) or [[]]
+    try:
+        read = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise NotATableError(file, f"is no CSV: {error}") from error
+    header, *lines = read or [[]]
     header = [name.strip() for name in header]
     _check_header(file, header)
     while lines and not lines[-1]:
@@ -138,15 +146,29 @@ def _read_parquet(file: Path) -> ForeignTable:
 
     try:
         table = pq.read_table(file, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        raise NotATableError(file, f"is no Parquet file ({error})") from error
+        table.validate(full=True)
+        names = table.column_names  # bytes until they are asked for
+    except (pa.ArrowException, OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise NotATableError(file, f"is no Parquet file ({said})") from error
     if METADATA in (table.schema.metadata or {}):
         raise NotATableError(
             file, "belongs to a results folder; name that folder, or `compare` and `report` it"
         )
-    _check_header(file, table.column_names)
-    columns = {name: [_cell(v) for v in table[name].to_pylist()] for name in table.column_names}
+    _check_header(file, names)
+    columns = {name: _cells(file, name, table[name]) for name in names}
     return ForeignTable(file=file, columns=columns, first_row=1)
+
+
+def _cells(file: Path, name: str, column: pa.ChunkedArray) -> list[str]:
+    import pyarrow as pa
+
+    try:
+        return [_cell(value) for value in column.to_pylist()]
+    # Python has no nanoseconds, no year 10,000, and not every machine all time zones.
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        problem = f"has values in its column {name!r} that cannot be read; write them as text"
+        raise NotATableError(file, problem) from error
 
 
 def _check_header(file: Path, header: Sequence[str]) -> None:
