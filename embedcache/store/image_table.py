@@ -119,6 +119,8 @@ def append(
     rows = rows_of(table.digest, digest)
     distinct, first = np.unique(rows, return_index=True)
     fresh = first[distinct >= len(table)]
+    if not len(fresh):
+        return table, rows
     format_names, format_codes = _extend(table.formats, [formats[index] for index in fresh])
     mode_names, mode_codes = _extend(table.modes, [modes[index] for index in fresh])
     longer = dataclasses.replace(
@@ -137,23 +139,49 @@ def append(
 def rows_of(known: NDArray[np.uint8], digest: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Row of each image, (k,) int64; one that is new gets the next, in order of appearance.
 
-    Sorted, not hashed: a dictionary of digests takes 280 bytes an image, this less than 90.
+    Sorted, not hashed: a dictionary of digests takes 280 bytes an image, this some 100.
 
     Args:
         known: digest of each row, distinct, (n, 32) uint8.
         digest: of the images, (k, 32) uint8; repeats share a row.
     """
+    key = _keys(digest)
+    row = _looked_up(_keys(known), key)
+    new = np.flatnonzero(row < 0)
+    row[new] = len(known) + _numbers(key[new])
+    return row
+
+
+def _keys(digest: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     # `S32` compares as the bytes do: what numpy strips from a fixed length, zeros, sorts first.
-    key = np.concatenate([known, digest]).view("S32").ravel()
+    return np.ascontiguousarray(digest).view("S32").ravel()
+
+
+def _looked_up(known: NDArray[np.bytes_], key: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Where each key is among distinct ones, (k,) int64; -1: nowhere."""
+    if not len(known):
+        return np.full(len(key), -1, np.int64)
+    order = np.argsort(known)
+    place = np.searchsorted(known, key, sorter=order)
+    found = order[np.minimum(place, len(known) - 1)]
+    return np.where(known[found] == key, found, -1)
+
+
+def _numbers(key: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Number distinct keys in order of appearance; returns that of each, (k,) int64."""
     order = np.argsort(key, kind="stable")  # of equal ones the earliest comes first
-    begins = np.ones(len(key), np.bool_)
-    begins[1:] = key[order[1:]] != key[order[:-1]]
+    begins = _begins(key[order])
     first = order[begins]
-    fresh = np.sort(first[first >= len(known)])
-    row = np.where(first < len(known), first, len(known) + np.searchsorted(fresh, first))
-    rows = np.empty(len(key), np.int64)
-    rows[order] = row[np.cumsum(begins) - 1]
-    return rows[len(known) :]
+    numbers = np.empty(len(key), np.int64)
+    numbers[order] = np.searchsorted(np.sort(first), first)[np.cumsum(begins) - 1]
+    return numbers
+
+
+def _begins(key: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+    """Which keys differ from the one before, (k,) bool."""
+    differs = np.ones(len(key), np.bool_)
+    differs[1:] = key[1:] != key[:-1]
+    return differs
 
 
 def write_table(root: Path, table: ImageTable, since: int) -> dict[str, Proof]:
