@@ -6,21 +6,23 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 # A compute thread a test worker: more would only wait for each other. One heap: encoders/memory.py.
-TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=1
+# What is imported is compiled once, wherever the machine says otherwise: tests start many processes.
+TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: quickstart test check format benchmarks clean
 
 quickstart: .venv/.demo
 	@$(BIN)/embedcache quickstart
 
-# By file: what a module's tests share is made once.
-test: check .venv/.system
+# The system's packages arrive beside Python's. By file: what a module's tests share is made once.
+test:
+	@$(MAKE) --no-print-directory -j 2 check .venv/.system
 	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadfile -q
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports --no-logo
 
 format: .venv/.dev
@@ -48,8 +50,9 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	@touch $@
 
+# Of 18,000 files tests import a third: these are compiled then, the others never.
 .venv/.dev: .venv/.venv pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch .venv/.demo $@
 
 # Tests look at the report in Chromium and fetch a store from nginx: installed where we may, else they
