@@ -31,6 +31,7 @@ class Site:
     """What a server answers with, and what it was asked.
 
     `cut`: bytes of a body after which the connection ends; `ranges`: whether it knows ranges;
+    `stated`: a length that it states though it is another;
     `statuses`: answers before the first real one.
     """
 
@@ -43,6 +44,7 @@ class Site:
     chunked: bool = False
     statuses: list[int] = field(default_factory=list)
     elsewhere: str = ""
+    stated: str = ""
     asked: list[str | None] = field(default_factory=list)
     url: str = ""
 
@@ -53,7 +55,7 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", str(len(self.site.content)))
+        self.send_header("Content-Length", self.site.stated or str(len(self.site.content)))
         self.end_headers()
 
     def do_GET(self) -> None:
@@ -309,3 +311,14 @@ def test_two_processes_do_not_gather_one_file(site: Site, tmp_path: Path) -> Non
 
     download(Remote(url=site.url), part, second)
     assert part.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("stated", ["9" * 5000, "-1", "0x10", "\u0661", "1e3", "1 2"])
+def test_a_length_that_is_no_number_is_none(stated: str, site: Site) -> None:
+    site.stated = stated.encode("utf-8").decode("latin-1")
+    assert ask_size(Remote(url=site.url)) is None
+
+
+def test_a_file_of_tensors_may_start_as_a_page_does(tmp_path: Path, site: Site) -> None:
+    site.content = b" <" + bytes(6) + b"{}" + CONTENT
+    assert fetched(tmp_path / "w", site)[1] == len(site.content)

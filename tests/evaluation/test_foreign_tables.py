@@ -31,6 +31,7 @@ from embedcache.progress import Silent
 from embedcache.results.layout import ResultsFolder, read_record
 from embedcache.results.predictions_file import read_predictions
 from embedcache.results.tables import MetricRow
+from embedcache.testing.hostile_store import is_sentence
 
 METRICS = [registry.load("metrics", name) for name in registry.names("metrics")]
 Rows = list[dict[str, Any]]
@@ -350,3 +351,19 @@ def test_rounded_probabilities_are_kept_as_given(
     given = {round(row["probability:brain"], 3) for row in table if row["encoder"] == "a"}
     assert set(first.probability[:, 0].tolist()) == given
     assert np.abs(first.probability.sum(axis=1) - 1).max() > 1e-6
+
+
+def test_a_table_of_other_bytes_or_types_is_refused_in_a_line(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "cell.csv").write_text("image\n" + "x" * 200_000)
+    dates = pa.array([1, 2], pa.timestamp("ns"))
+    pq.write_table(pa.table({"image": ["a", "b"], "when": dates}), tmp_path / "dates.parquet")
+    whole = (tmp_path / "dates.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[:-20] + whole[-8:])
+    for name in ("cell.csv", "dates.parquet", "cut.parquet"):
+        with pytest.raises(NotATableError) as caught:
+            evaluate_table(tmp_path / name, tmp_path / "results")
+        assert is_sentence(str(caught.value))
+        assert not (tmp_path / "results").exists()

@@ -125,3 +125,9 @@ def test_a_split_by_image_flatters() -> None:
     count = np.unique(cohort.patient, return_counts=True)[1]
     chance = (count * (count - 1)).sum() / (80 * 79)
     assert same.mean() > 3 * chance
+
+
+@pytest.mark.parametrize("size", [0, -1, 10**12])
+def test_a_size_that_nobody_means_is_refused_before_anything_is_drawn(size: int) -> None:
+    with pytest.raises(SchemaError, match="not a number of images"):
+        read(Path("home"), Options(size=size))

@@ -157,3 +157,35 @@ def test_options_that_a_table_cannot_heed_are_errors(planes: Path) -> None:
         read(planes, Options(patterns={"image": "png"}))
     with pytest.raises(SchemaError, match="not one character"):
         read(planes, Options(delimiter=";;"))
+
+
+def test_a_parquet_column_that_python_has_no_values_for_is_named(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    words = pa.array(["a", "b"])
+    strange = {
+        "a nanosecond": pa.array([1, 2], pa.timestamp("ns")),
+        "no such year": pa.array([1 << 60] * 2, pa.date64()),
+        "no such place": pa.array([1, 2], pa.timestamp("us", "Mars/Olympus")),
+    }
+    for name, column in strange.items():
+        pq.write_table(pa.table({"image": words, name: column}), tmp_path / "t.parquet")
+        with pytest.raises(TableUnreadableError, match=f"column '{name}'"):
+            read_table(tmp_path / "t.parquet")
+
+
+def test_parquet_text_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ends = pa.array([0, 1, 2], pa.int32()).buffers()[1]
+    broken = pa.Array.from_buffers(pa.string(), 2, [None, ends, pa.py_buffer(b"\xff\xfe")])
+    pq.write_table(pa.table({"image": broken}), tmp_path / "t.parquet")
+    with pytest.raises(TableUnreadableError, match="no Parquet file"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_a_word_without_a_column_is_refused(planes: Path) -> None:
+    with pytest.raises(SchemaError, match=r"columns\.image names no column"):
+        read(planes, Options(columns={"image": ()}))
