@@ -8,11 +8,12 @@ carries names and not matrices.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from embedcache.errors import SchedulerError, WorkerDiedError
@@ -156,6 +157,7 @@ def connected(scheduler: str, units: int, stack: ExitStack) -> Any:
     """
     from distributed import Client, LocalCluster
 
+    stack.enter_context(_quiet("distributed.client"))
     local = _LOCAL.fullmatch(scheduler)
     if local is not None:
         cluster = LocalCluster(  # type: ignore[no-untyped-call]  # likewise
@@ -169,6 +171,18 @@ def connected(scheduler: str, units: int, stack: ExitStack) -> Any:
         return stack.enter_context(Client(scheduler, timeout=_PATIENCE))  # type: ignore[no-untyped-call]  # likewise
     except (OSError, ValueError) as error:
         raise SchedulerError(scheduler, f"does not answer within {_PATIENCE} seconds") from error
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger's tracebacks off the screen: a scheduler that went away is an error of ours."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _pinned(work: Callable[[Unit], Done], unit: Unit) -> Done:

@@ -13,7 +13,8 @@ from embedcache.encoders.spec import EncoderSpec
 from embedcache.errors import WorkerDiedError
 from embedcache.extraction.asked import Settings
 from embedcache.extraction.clock import Clock
-from embedcache.extraction.crew import Crew, DaskCrew, DeviceCrew
+from embedcache.extraction.crew import Crew, DeviceCrew
+from embedcache.extraction.dask_crew import DaskCrew
 from embedcache.extraction.dispatch import LOSSES, landed, run_spans, spans_of
 from embedcache.extraction.orders import Assignment, Orders, Scouted
 from embedcache.extraction.outcome import PassSummary

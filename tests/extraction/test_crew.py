@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import tempfile
@@ -26,11 +27,13 @@ from embedcache.errors import (
     FingerprintDiffersError,
     NoWorkerLeftError,
     SchedulerError,
+    SchedulerGoneError,
     WorkerDiedError,
 )
 from embedcache.extraction import station
 from embedcache.extraction.compilation import Compilation
-from embedcache.extraction.crew import DaskCrew, DeviceCrew
+from embedcache.extraction.crew import DeviceCrew
+from embedcache.extraction.dask_crew import DaskCrew
 from embedcache.extraction.dispatch import landed, spans_of
 from embedcache.extraction.extract import extract
 from embedcache.extraction.orders import Assignment, Basket, Harvest, Orders, Span
@@ -169,7 +172,7 @@ def _deserted(monkeypatch) -> None:
     """Little patience with a cluster that has lost its workers."""
     monkeypatch.setattr("embedcache.extraction.dispatch.PATIENCE", 0.3)
     monkeypatch.setattr("embedcache.extraction.dispatch._LOOK", 0.05)
-    monkeypatch.setattr("embedcache.extraction.crew._LOOK", 0.05)
+    monkeypatch.setattr("embedcache.extraction.dask_crew._LOOK", 0.05)
 
 
 @pytest.mark.usefixtures("_deserted")
@@ -199,6 +202,21 @@ def wait_until(true: Callable[[], bool]) -> None:
             return
         time.sleep(0.02)
     raise AssertionError
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # Dask's own, of what nobody awaits then
+def test_a_scheduler_that_is_gone_is_said_in_a_sentence_whatever_is_asked_of_it() -> None:
+    with threaded(only={"nthreads": 1}) as one, DaskCrew(one.scheduler_address) as crew:
+        crew._looked = -math.inf
+        one.close()
+        crew._client.sync(crew._client._close)  # as by itself, once it has tried for half a minute
+        for asked in (
+            lambda: crew.hands,
+            lambda: crew.everywhere(where),
+            lambda: crew.submit(where),
+        ):
+            with pytest.raises(SchedulerGoneError, match="the same command goes on"):
+                asked()
 
 
 def environment() -> Callable[..., object]:
