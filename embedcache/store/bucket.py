@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from embedcache.errors import (
     ObjectTooLargeError,
@@ -197,7 +197,7 @@ def _connect(url: str) -> ObjectStore:
         from obstore.store import HTTPStore, S3Store, from_url
     except ImportError as error:
         raise PackageMissingError("a store elsewhere", "'embedcache-bench[s3]'") from error
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if parts.username or parts.password or parts.query or parts.fragment:
         problem = "holds more than a place; give credentials in the environment, such as AWS_*"
         raise PlaceUnusableError(_without_secrets(url), problem)
@@ -209,9 +209,11 @@ def _connect(url: str) -> ObjectStore:
     }
     if parts.scheme in WEB:
         options["client_options"]["allow_http"] = _allow_http(url)
-        return HTTPStore(url, **options)
+        with _naming(url):
+            return HTTPStore(url, **options)
     if parts.scheme != "s3":
-        return from_url(url, **options)
+        with _naming(url):
+            return from_url(url, **options)
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
     options["client_options"]["allow_http"] = bool(endpoint) and _allow_http(endpoint)
     if not any(os.environ.get(name) for name in _CREDENTIALS):
@@ -220,7 +222,33 @@ def _connect(url: str) -> ObjectStore:
             "AWS_SKIP_SIGNATURE=true for a public bucket"
         )
         raise PlaceUnusableError(url, problem)
-    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **options)
+    with _naming(url):
+        return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **options)
+
+
+def parts_of(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        PlaceUnusableError: if it has none; without what it holds, which may be a secret.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # is only now looked at
+    except ValueError:
+        raise PlaceUnusableError(f"{url.partition(':')[0]}://…", "is no address") from None
+    return parts
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """The library's word for an address that it cannot use."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, ValueError) as error:
+        raise PlaceUnusableError(url, f"is no address ({_reason(error)})") from error
 
 
 def _allow_http(url: str) -> bool:
@@ -229,7 +257,7 @@ def _allow_http(url: str) -> bool:
     Raises:
         PlaceUnusableError: if it would have to be, to another machine.
     """
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if parts.scheme == "https":
         return False
     host = parts.hostname or ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from embedcache.errors import PathMissingError, PlaceUnusableError, StoreNotHereError
-from embedcache.store.bucket import BUCKETS, WEB, Bucket
+from embedcache.store.bucket import BUCKETS, WEB, Bucket, parts_of
 from embedcache.store.elsewhere import StoreElsewhere, Transport, open_elsewhere
 from embedcache.store.folder import Folder
 from embedcache.store.incoming import IncomingFolder
@@ -85,13 +85,13 @@ def path_of(place: str) -> Path | None:
     """The path that an address names; None for one elsewhere.
 
     Raises:
-        PlaceUnusableError: if its scheme is unknown.
+        PlaceUnusableError: if it is no address, or its scheme is unknown.
     """
     scheme = _SCHEME.match(place)
     if scheme is None:
         return Path(place).expanduser()
+    parts = parts_of(place)
     if scheme[1] == "file":
-        parts = urlsplit(place)
         if parts.netloc not in ("", "localhost"):
             raise PlaceUnusableError(place, "names another machine; write file:///FOLDER")
         return Path(unquote(parts.path))

@@ -326,6 +326,10 @@ REFUSED = {
     "s3://tester:secret@bucket/study": "credentials",
     "s3:///study": "names no bucket",
     "file://elsewhere/study": "another machine",
+    "s3://[bucket/study": "no address",
+    "file://[/study": "no address",
+    "https://host:port/study": "no address",
+    "https://a host/study": "takes nothing",
 }
 
 
