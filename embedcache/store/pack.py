@@ -211,7 +211,7 @@ def _check_list(file: Path, raw: BinaryIO) -> None:
     # Whoever reads the zip believes a 64-bit record wherever one stands, whatever the end says.
     raw.seek(max(size - _END.size - _LOCATOR - _END64.size, 0))
     record = raw.read(_END64.size)
-    if record.startswith(b"PK\6\6"):
+    if len(record) == _END64.size and record.startswith(b"PK\6\6"):
         listed = _END64.unpack(record)[-2]
     elif listed == 0xFFFFFFFF:
         raise PackUnusableError(file, "its 64-bit end is not where it should be")

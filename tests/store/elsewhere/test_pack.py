@@ -186,6 +186,14 @@ def test_a_list_is_refused_whichever_of_its_two_ends_is_too_long(packed, tmp_pat
         open_packed(tmp_path / "b.zip")
 
 
+def test_the_shortest_files_that_look_like_an_end_are_refused(tmp_path) -> None:
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 46, 0, 0)
+    for start in (b"", b"PK\6\6", b"PK\6\6" + bytes(20), b"PK\6\6" + bytes(72)):
+        (tmp_path / "b.zip").write_bytes(start + end)
+        with pytest.raises(PackUnusableError):
+            open_packed(tmp_path / "b.zip")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a file with a hole of 5 GB would take 5 GB")
 def test_a_store_packed_beyond_four_gigabytes_is_read_and_proved(store, make, tmp_path) -> None:
     """Its members lie behind a hole in the file, so that every place in it takes 64 bits."""
