@@ -1973,3 +1973,17 @@ class NoWorkerLeftError(FailedWorkError):
             f"the Dask cluster has had no worker for {self.seconds:.0f} seconds; what was finished "
             "is kept: start workers, and the same command goes on from there"
         )
+
+
+@dataclass(eq=False)
+class CompilerFailedError(FailedWorkError):
+    """torch.compile could make no kernels for an encoder's training."""
+
+    encoder: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"torch.compile failed on {self.encoder} ({self.reason}); tune it with compile = false "
+            "in the recipe"
+        )

@@ -13,7 +13,12 @@ from torch import Tensor  # noqa: TID253  # nothing here runs without it
 from torch.nn import functional  # noqa: TID253  # nothing here runs without it
 
 from embedcache.encoders.memory import is_out_of_memory
-from embedcache.errors import DeviceTooSmallError, EncoderOutputError, TrainingDivergedError
+from embedcache.errors import (
+    CompilerFailedError,
+    DeviceTooSmallError,
+    EncoderOutputError,
+    TrainingDivergedError,
+)
 from embedcache.finetuning import groups
 from embedcache.finetuning import network as networks
 from embedcache.finetuning.checkpoint import Checkpoint
@@ -95,6 +100,7 @@ class Learner:
         Raises:
             TrainingDivergedError: if loss or gradient is no number; nothing was learnt from it.
             DeviceTooSmallError: if not even one picture fits.
+            CompilerFailedError: if the network was to be compiled and cannot be.
         """
         seed = int(np.random.SeedSequence([self.task.seed, epoch, step]).generate_state(1)[0])
         networks.set_learning(self.network, self.task.tune, self.task.recipe)
@@ -215,15 +221,26 @@ class Learner:
 
         Raises:
             DeviceTooSmallError: if one is too many.
+            CompilerFailedError: if it is the first of a compiled network, which cannot be.
         """
         while True:
             try:
                 return work()
             except Exception as error:
                 if not is_out_of_memory(error):
+                    self._raise_compiler_s(error)
                     raise
             # Outside the handler: what its traceback held is free by now.
             self._halve()
+
+    def _raise_compiler_s(self, error: Exception) -> None:
+        if not self.task.recipe.compile:
+            return
+        from torch._dynamo.exc import TorchDynamoException  # torch has no public name for these
+
+        if isinstance(error, TorchDynamoException):
+            reason = str(error).partition("\n")[0]
+            raise CompilerFailedError(self.task.encoder.name, reason) from error
 
     def _halve(self) -> None:
         before = min(self.micro_batch, self.task.recipe.batch)

@@ -55,6 +55,7 @@ def train(task: Task, *, device: str, report: Report) -> Trained:
         CheckpointDiffersError: if the folder holds another training's.
         CheckpointDamagedError: if what it holds cannot be read.
         PackageMissingError: if adapters are asked for and peft is not installed.
+        CompilerFailedError: if torch.compile is asked for and makes no kernels here.
     """
     _require_pictures(task)
     place = pick_device(device)
