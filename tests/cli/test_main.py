@@ -6,6 +6,10 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+from typer.testing import CliRunner
+
+from embedcache.cli import app
+
 HEAVY = (
     "torch",
     "timm",
@@ -46,9 +50,9 @@ def test_help_imports_none_of_the_heavy_libraries() -> None:
 
 def test_every_command_explains_itself() -> None:
     for command in ("extract", "probe", "evaluate", "compare", "report", "quickstart"):
-        done = run(command, "--help")
-        assert done.returncode == 0, done.stderr
-        assert "Example" in done.stdout, command
+        done = CliRunner().invoke(app, [command, "--help"])
+        assert done.exit_code == 0, done.output
+        assert "Example" in done.output, command
 
 
 def test_an_error_is_one_sentence_and_exit_code_2() -> None:

@@ -16,20 +16,24 @@ def reader(x: np.ndarray):
 def by_kernels(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Plain and debiased CKA from n x n kernels (Song et al. 2012, equation 5)."""
 
+    def trace(k: np.ndarray, other: np.ndarray) -> float:
+        """Of the product of two symmetric kernels."""
+        return float((k * other).sum())
+
     def hsic(k: np.ndarray, other: np.ndarray) -> float:
         n = len(k)
         k, other = k - np.diag(np.diag(k)), other - np.diag(np.diag(other))
         one = np.ones(n)
         middle = (one @ k @ one) * (one @ other @ one) / ((n - 1) * (n - 2))
-        last = 2 / (n - 2) * one @ k @ other @ one
-        return (np.trace(k @ other) + middle - last) / (n * (n - 3))
+        last = 2 / (n - 2) * (one @ k) @ (other @ one)
+        return (trace(k, other) + middle - last) / (n * (n - 3))
 
-    n = len(x)
-    centre = np.eye(n) - 1 / n
     k, other = x @ x.T, y @ y.T
-    plain = np.trace(centre @ k @ centre @ other) / np.sqrt(
-        np.trace(centre @ k @ centre @ k) * np.trace(centre @ other @ centre @ other)
-    )
+    mean = [kernel.mean(axis=0) for kernel in (k, other)]
+    centred = [
+        kernel - m - m[:, None] + m.mean() for kernel, m in zip((k, other), mean, strict=True)
+    ]
+    plain = trace(*centred) / np.sqrt(trace(centred[0], centred[0]) * trace(centred[1], centred[1]))
     return plain, hsic(k, other) / np.sqrt(hsic(k, k) * hsic(other, other))
 
 
