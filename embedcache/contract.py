@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,3 +106,13 @@ class Contract:
     def random_weights(self) -> bool:
         """Whether nobody trained this encoder: its results say nothing about any model."""
         return self.weights.startswith(RANDOM)
+
+
+def shortest_references(named: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What each of several features is called: `NAME`, or `NAME#ID` where some share the name.
+
+    Args:
+        named: encoder's name and feature id of each.
+    """
+    shared = Counter(name for name, _ in named)
+    return tuple(name if shared[name] == 1 else f"{name}#{own}" for name, own in named)

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from embedcache.contract import Contract, Preprocessing
+from embedcache.contract import Contract, Preprocessing, shortest_references
 
 PREPROCESSING = Preprocessing(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 CONTRACT = Contract(
@@ -64,3 +64,8 @@ def test_only_seeded_weights_are_random() -> None:
     assert dataclasses.replace(CONTRACT, weights="random:0").random_weights
     assert not CONTRACT.random_weights
     assert not dataclasses.replace(CONTRACT, weights="none").random_weights
+
+
+def test_features_that_share_a_name_are_called_by_their_ids_too() -> None:
+    named = [("usfm", "aa"), ("mofo", "bb"), ("usfm", "cc")]
+    assert shortest_references(named) == ("usfm#aa", "mofo", "usfm#cc")

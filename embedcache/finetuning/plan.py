@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedcache.cohorts.cohort import Cohort
+from embedcache.contract import shortest_references
 from embedcache.encoders.device import device_name, pick_device
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.encoders.several import resolve_all
@@ -133,11 +134,8 @@ def _resolved(
 
 def _named(encoders: Sequence[ResolvedEncoder]) -> dict[str, ResolvedEncoder]:
     """Encoders by reference: `NAME`, or `NAME#ID` where several share the name."""
-    names = [one.name for one in encoders]
-    return {
-        one.name if names.count(one.name) == 1 else f"{one.name}#{one.contract.feature_id}": one
-        for one in encoders
-    }
+    ids = [(one.name, one.contract.feature_id) for one in encoders]
+    return dict(zip(shortest_references(ids), encoders, strict=True))
 
 
 def _checked(folder: ResultsFolder, units: tuple[Unit, ...]) -> tuple[Unit, ...]:

@@ -5,12 +5,12 @@ All encoders are judged on the same images, so what one of them failed on is lef
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from embedcache.contract import shortest_references
 from embedcache.errors import IncompleteFeaturesError, NoFeaturesError
 from embedcache.probing.near_duplicates import (
     NearDuplicate,
@@ -99,11 +99,7 @@ def prepare(
 def references(store: FeatureStore) -> dict[str, FeatureSet]:
     """Name every feature set: `NAME`, or `NAME#ID` where several share the name."""
     sets = store.feature_sets()
-    shared = Counter(features.name for features in sets)
-    return {
-        features.name if shared[features.name] == 1 else f"{features.name}#{features.id}": features
-        for features in sets
-    }
+    return dict(zip(shortest_references([(one.name, one.id) for one in sets]), sets, strict=True))
 
 
 def _choose_encoders(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embedcache.contract import shortest_references
 from embedcache.errors import (
     AmbiguousNameError,
     DamagedStoreError,
@@ -286,10 +287,7 @@ class FeatureStore:
 
     @staticmethod
     def _references(sets: tuple[FeatureSet, ...]) -> tuple[str, ...]:
-        names = [one.name for one in sets]
-        return tuple(
-            f"{one.name}#{one.id}" if names.count(one.name) > 1 else one.name for one in sets
-        )
+        return shortest_references([(one.name, one.id) for one in sets])
 
 
 def _read_rows(path: Root, feature_id: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
