@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 
-def _expand(value: Path | None) -> Path | None:
-    # A shell leaves `~` alone in `--out=~/x`, so we expand it ourselves.
+def expand(value: Path | None) -> Path | None:
+    """Put the home folder for `~`: a shell leaves it alone in `--out=~/x`."""
     return None if value is None else value.expanduser()
 
 
@@ -64,7 +64,7 @@ Encoders = Annotated[
     list[str],
     typer.Option("--encoder", help="NAME[@VARIANT][=WEIGHTS]; commas and repeats both work."),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Where it is written.", callback=_expand)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Where it is written.", callback=expand)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json
+from embedcache.cli.arguments import Json, expand
 from embedcache.cli.extract import Device
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-def _expand(value: Path | None) -> Path | None:
-    return None if value is None else value.expanduser()
-
-
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="NAME[=WEIGHTS] of an encoder with a reference.")
 ]
@@ -36,19 +32,19 @@ Cohort = Annotated[
 ReferenceFile = Annotated[
     Path | None,
     typer.Option(
-        "--reference", help="The authors' predictions; fetched if not given.", callback=_expand
+        "--reference", help="The authors' predictions; fetched if not given.", callback=expand
     ),
 ]
 PromptsFile = Annotated[
     Path | None,
-    typer.Option("--prompts", help="The authors' prompts; fetched if not given.", callback=_expand),
+    typer.Option("--prompts", help="The authors' prompts; fetched if not given.", callback=expand),
 ]
 KeptStore = Annotated[
     Path | None,
     typer.Option(
         "--store",
         help="Keep the features here, and go on from there; else they are thrown away.",
-        callback=_expand,
+        callback=expand,
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import Cohorts, DryRun, Encoders, Json, Out, split_commas
+from embedcache.cli.arguments import Cohorts, DryRun, Encoders, Json, Out, expand, split_commas
 from embedcache.cli.protocol_flags import (
     Classes,
     External,
@@ -22,10 +22,6 @@ from embedcache.cli.protocol_flags import (
 if TYPE_CHECKING:
     from embedcache.finetuning.plan import Plan
     from embedcache.finetuning.units import Asked
-
-
-def _expand(value: Path | None) -> Path | None:
-    return None if value is None else value.expanduser()
 
 
 TuneWhat = Annotated[
@@ -47,7 +43,7 @@ BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 RecipeFile = Annotated[
     Path | None,
     typer.Option(
-        "--recipe", help="Every setting of the training, as TOML; flags win.", callback=_expand
+        "--recipe", help="Every setting of the training, as TOML; flags win.", callback=expand
     ),
 ]
 Refit = Annotated[
@@ -55,7 +51,7 @@ Refit = Annotated[
 ]
 TensorBoardFolder = Annotated[
     Path | None,
-    typer.Option("--tensorboard", help="Folder for TensorBoard's event files.", callback=_expand),
+    typer.Option("--tensorboard", help="Folder for TensorBoard's event files.", callback=expand),
 ]
 
 

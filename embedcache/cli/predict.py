@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
-from embedcache.cli.arguments import Json, Out, StoreToRead
-
-
-def _expand(value: Path) -> Path:
-    return value.expanduser()
-
+from embedcache.cli.arguments import Json, Out, StoreToRead, expand
 
 Cohort = Annotated[str, typer.Option("--cohort", help="Cohort of the store, labelled or not.")]
 Results = Annotated[
-    Path, typer.Option("--probe", help="Results folder that probe wrote.", callback=_expand)
+    Path, typer.Option("--probe", help="Results folder that probe wrote.", callback=expand)
 ]
 Encoder = Annotated[str, typer.Option("--encoder", help="As the results folder calls it.")]
 Estimator = Annotated[str, typer.Option(help="Whose model.")]

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import split_commas
+from embedcache.cli.arguments import expand, split_commas
 
 if TYPE_CHECKING:
     from embedcache.protocol.protocol import Protocol
-
-
-def _expand(value: Path | None) -> Path | None:
-    return None if value is None else value.expanduser()
 
 
 Train = Annotated[
@@ -26,14 +22,14 @@ External = Annotated[
 ]
 ProtocolFile = Annotated[
     Path | None,
-    typer.Option("--protocol", help="Protocol as TOML; flags win over it.", callback=_expand),
+    typer.Option("--protocol", help="Protocol as TOML; flags win over it.", callback=expand),
 ]
 LinksFile = Annotated[
     Path | None,
     typer.Option(
         "--links",
         help="Near-duplicates, a CSV of two digests a row (cohorts inspect --links).",
-        callback=_expand,
+        callback=expand,
     ),
 ]
 Classes = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedcache.cli.arguments import DryRun, Json, Out, StoreToRead
+from embedcache.cli.arguments import DryRun, Json, Out, StoreToRead, expand
 from embedcache.cli.protocol_flags import (
     Classes,
     External,
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from embedcache.probing.zero_shot import ZeroShotPlan
 
 
-def _expand(value: Path | None) -> Path | None:
-    return None if value is None else value.expanduser()
-
-
 Encoder = Annotated[
     str, typer.Option("--encoder", help="NAME[@VARIANT][=WEIGHTS] of an image-text model.")
 ]
@@ -35,7 +31,7 @@ PromptsFile = Annotated[
     typer.Option(
         "--prompts",
         help="Words by class, as TOML; embedcache's own for fetal planes if not given.",
-        callback=_expand,
+        callback=expand,
     ),
 ]
 
