@@ -151,7 +151,7 @@ def pictures(count: int, side: int = SIDE, planes: int = 1, seed: int = 0) -> Pi
 SHORT = Recipe(epochs=3, batch=8, patience=0)
 #: Learns by heart.
 BY_HEART = Recipe(
-    epochs=30, batch=16, patience=0, augment=NO_AUGMENT, layer_decay=1.0, batch_norm="frozen"
+    epochs=16, batch=16, patience=0, augment=NO_AUGMENT, layer_decay=1.0, batch_norm="frozen"
 )
 
 
