@@ -13,7 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedcache.errors import ClashingUnitsError, DifferentImagesError, NothingToEvaluateError
+from embedcache.errors import (
+    ClashingUnitsError,
+    DifferentImagesError,
+    NothingToEvaluateError,
+    PredictionsFileError,
+)
 from embedcache.evaluation.estimands import (
     REFIT,
     evaluands,
@@ -29,6 +34,7 @@ from embedcache.results.layout import ResultsFolder, read_record
 from embedcache.results.predictions import Predictions
 from embedcache.results.predictions_file import read_predictions
 from embedcache.results.record import Record
+from embedcache.schema import shown
 
 #: Marks in notes, in tables and wherever numbers show.
 RANDOM_WEIGHTS = "RANDOM WEIGHTS"
@@ -79,6 +85,7 @@ def gather(folder: ResultsFolder) -> Gathered:
 
     Raises:
         NothingToEvaluateError: if no encoder is complete.
+        PredictionsFileError: if a file is damaged, or of a cohort that protocol.json lacks.
         ClashingUnitsError: if two units predict the same image in the same fold.
         DifferentImagesError: if encoders disagree in a cohort's images, labels or patients.
         MixedFoldsError: if a foreign table's folds follow no rule.
@@ -91,6 +98,10 @@ def gather(folder: ResultsFolder) -> Gathered:
     if not arms:
         raise NothingToEvaluateError(folder.path, tuple(str(line) for line in incomplete))
     order = [cohort.name for cohort in record.cohorts]
+    strange = sorted({cohort for parts in arms.values() for cohort in parts} - set(order))
+    if strange:
+        problem = f"holds predictions of {shown(strange[0])}, which protocol.json does not know"
+        raise PredictionsFileError(folder.predictions, problem)
     for cohort in order:
         check_same_images([parts[cohort] for parts in arms.values() if cohort in parts])
     found = (

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedcache.durable import write_file
+from embedcache.errors import PredictionsFileError
 from embedcache.results.columns import METADATA, Columns, read_columns
 from embedcache.results.layout import ResultsFolder
 from embedcache.results.predictions import Predictions
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 PROBABILITY = "probability:"
 STRATUM = "stratum:"
+#: How far a class's probability may be off: a foreign table's are rounded to three decimals.
+_ROUNDED = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,10 +128,7 @@ def _parts(columns: Columns, head: _Head) -> Iterator[Predictions]:
         "label": columns.whole("label", np.int16, 0, classes),
         "predicted": columns.whole("predicted", np.int16, 0, classes),
     }
-    named = [PROBABILITY + name for name in head.classes if columns.starting(PROBABILITY)]
-    probability = (
-        np.column_stack([columns.probabilities(name) for name in named]) if named else None
-    )
+    probability = _probability(columns, head.classes)
     strata = {
         name: columns.text_where_given(column) for name, column in columns.starting(STRATUM).items()
     }
@@ -142,6 +143,15 @@ def _parts(columns: Columns, head: _Head) -> Iterator[Predictions]:
             strata={k: text[rows] for k, (text, given) in strata.items() if given[rows].all()},
             **{key: value[rows] for key, value in integers.items()},
         )
+
+
+def _probability(columns: Columns, classes: tuple[str, ...]) -> NDArray[np.float64] | None:
+    if not columns.starting(PROBABILITY):
+        return None
+    value = np.column_stack([columns.probabilities(PROBABILITY + name) for name in classes])
+    if (np.abs(value.sum(axis=1) - 1) > _ROUNDED * len(classes)).any():
+        raise PredictionsFileError(columns.file, "holds probabilities that do not sum to one")
+    return value
 
 
 def _int8() -> Any:

@@ -20,16 +20,18 @@ from embedcache.errors import (
     MixedFoldsError,
     NotATableError,
     PathMissingError,
+    PredictionsFileError,
     ProtocolDiffersError,
     TableClassError,
     TableColumnError,
     TableOverwritesError,
 )
+from embedcache.evaluation.evaluate import evaluate
 from embedcache.evaluation.foreign import evaluate_table
 from embedcache.metrics.metric import CountMetric
 from embedcache.progress import Silent
 from embedcache.results.layout import ResultsFolder, read_record
-from embedcache.results.predictions_file import read_predictions
+from embedcache.results.predictions_file import read_predictions, write_predictions
 from embedcache.results.tables import MetricRow
 from embedcache.testing.hostile_store import is_sentence
 
@@ -367,3 +369,15 @@ def test_a_table_of_other_bytes_or_types_is_refused_in_a_line(tmp_path: Path) ->
             evaluate_table(tmp_path / name, tmp_path / "results")
         assert is_sentence(str(caught.value))
         assert not (tmp_path / "results").exists()
+
+
+def test_predictions_of_a_cohort_that_the_folder_does_not_know_are_refused(
+    simulate: Simulate, write_table: Write, tmp_path: Path
+) -> None:
+    evaluate_table(write_table(simulate()), tmp_path / "results")
+    folder = ResultsFolder(tmp_path / "results")
+    for part in read_predictions(folder):
+        strange = dataclasses.replace(part, cohort="elsewhere")
+        write_predictions(folder.predictions_of("knn", "e") / "unit.parquet", (strange,))
+    with pytest.raises(PredictionsFileError, match=r"'elsewhere', which protocol\.json does not"):
+        evaluate(folder.path)

@@ -172,6 +172,18 @@ def test_a_column_that_is_gone_or_there_twice_is_named(kind: Kind, tmp_path: Pat
                 kind.read(file)
 
 
+def test_probabilities_that_do_not_sum_to_one_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "unit.parquet"
+    predictions(file)
+    table = pq.read_table(file, partitioning=None)
+    place = table.column_names.index("probability:a")
+    for value in (0.4, 1.0, 1.5, -0.1):
+        other = table.set_column(place, "probability:a", pa.array([value] * N))
+        pq.write_table(other.replace_schema_metadata(table.schema.metadata), file)
+        with pytest.raises(PredictionsFileError, match="probabilities"):
+            read_unit(file)
+
+
 @pytest.mark.parametrize("kind", KINDS[:3], ids=lambda kind: kind.name)
 def test_a_head_with_anything_anywhere_is_refused_or_read(kind: Kind, tmp_path: Path) -> None:
     file = tmp_path / kind.name
