@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from embedcache.encoders.network import NetworkEncoder
 from embedcache.encoders.preprocessing import fit
 from embedcache.encoders.resolve import ResolvedEncoder
-from embedcache.errors import BudgetError, BudgetTooSmallError, EncoderUnusableError
+from embedcache.errors import BudgetError, BudgetTooSmallError
 from embedcache.finetuning.loop import train
-from embedcache.finetuning.task import Epoch, Pictures, Step, Task
+from embedcache.finetuning.task import Pictures, Step, Task, Unwatched
 from embedcache.finetuning.units import Asked, Unit, learnt_and_set_aside
 
 #: Steps that are timed, after one that is not: the first makes kernels and takes memory.
@@ -91,8 +90,6 @@ def pace_of(encoder: ResolvedEncoder, asked: Asked, device: str) -> Pace:
     """
     batch = min(asked.recipe.batch, _FEW) if device == "cpu" else asked.recipe.batch
     built = encoder.build(device)
-    if not isinstance(built, NetworkEncoder):
-        raise EncoderUnusableError(encoder.name, "it has no network that could be tuned")
     pictures = _noise(encoder, batch * (1 + _TIMED))
     few = pictures.take(np.arange(batch))
     built.encode(few)
@@ -177,7 +174,7 @@ def _noise(encoder: ResolvedEncoder, count: int) -> Pictures:
     )
 
 
-class _Clock:
+class _Clock(Unwatched):
     """Times all steps but the first."""
 
     def __init__(self) -> None:
@@ -189,9 +186,3 @@ class _Clock:
         if step.step > 1:
             self.seconds += now - self._since
         self._since = now
-
-    def finished(self, epoch: Epoch) -> None:
-        pass
-
-    def note(self, line: str) -> None:
-        pass

@@ -147,7 +147,5 @@ def optimiser(network: Tuned, recipe: Recipe) -> Any:
                 "lr": 0.0,
             }
             for group in groups(network, recipe)
-        ],
-        # One kernel for all tensors of a group, on the devices that have it.
-        foreach=None,
+        ]
     )
