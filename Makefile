@@ -17,7 +17,7 @@ quickstart: .venv/.demo
 # The system's packages arrive beside Python's. By file: what a module's tests share is made once.
 test:
 	@$(MAKE) --no-print-directory -j 2 check .venv/.system
-	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadfile -q
+	$(TEST_ENV) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

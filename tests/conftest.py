@@ -14,6 +14,23 @@ settings.load_profile("untimed")
 #: Real images of two public cohorts, beside the repository; never copied into it.
 SHARED = Path(__file__).parents[2] / "shared" / "cohorts"
 
+#: What takes longest is begun first: at the end it would leave the other worker without work.
+FIRST = (
+    "test_four_class_result.py",
+    "test_tune.py",
+    "test_seven_encoders.py",
+    "test_finetune.py",
+    "test_resume.py",
+    "test_main_job.py",
+    "test_crew.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In this order with xdist's --no-loadscope-reorder, which otherwise takes few tests last."""
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
+
 
 @pytest.fixture(scope="session")
 def shared_cohorts() -> Path:

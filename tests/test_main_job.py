@@ -9,29 +9,24 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
 from PIL import Image
+from typer.testing import CliRunner
+
+from embedcache.cli import app
+from embedcache.errors import BadInputError
 
 SPAIN, AFRICA = "fetal_planes_db_four_planes", "african_planes"
+PROBE = ("probe", "store.zarr", "--train", "spain", "--external", "africa", "--out", "results")
 
 
-def embedcache(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "EMBEDCACHE_KEY": "5e" * 32}
-    return subprocess.run(
-        [sys.executable, "-m", "embedcache", *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def embedcache(*words: str) -> Result:
+    return CliRunner().invoke(app, words, env={"EMBEDCACHE_KEY": "5e" * 32})
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +35,16 @@ def job(shared_cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("job")
     spain = f"spain=fetal-planes-db:{shared_cohorts / SPAIN}"
     africa = f"africa=african-planes:{shared_cohorts / AFRICA}"
-    for line in (
-        ("extract", "store.zarr", "--cohort", spain, "--cohort", africa, "--encoder", "pixels"),
-        ("probe", "store.zarr", "--train", "spain", "--external", "africa", "--out", "results"),
-        ("compare", "results"),
-        ("report", "results", "--out", "report.html"),
-    ):
-        done = embedcache(folder, *line)
-        assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as there:
+        there.chdir(folder)
+        for line in (
+            ("extract", "store.zarr", "--cohort", spain, "--cohort", africa, "--encoder", "pixels"),
+            PROBE,
+            ("compare", "results"),
+            ("report", "results", "--out", "report.html"),
+        ):
+            done = embedcache(*line)
+            assert done.exit_code == 0, done.output
     return folder
 
 
@@ -174,19 +171,20 @@ def test_the_report_stands_alone_and_names_what_it_is_about(job: Path) -> None:
     assert "SYNTHETIC" not in page
 
 
-def test_the_whole_job_again_changes_nothing(job: Path, shared_cohorts: Path) -> None:
+def test_the_whole_job_again_changes_nothing(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _files(job / "results" / "predictions")
-    again = embedcache(
-        job, "probe", "store.zarr", "--train", "spain", "--external", "africa", "--out", "results"
-    )
-    assert again.returncode == 0
+    monkeypatch.chdir(job)
+    assert embedcache(*PROBE).exit_code == 0
     assert _files(job / "results" / "predictions") == before
 
 
-def test_another_protocol_is_refused_in_the_same_folder(job: Path) -> None:
-    other = embedcache(job, "probe", "store.zarr", "--train", "africa", "--out", "results")
-    assert other.returncode == 2
-    assert "train" in other.stderr
+def test_another_protocol_is_refused_in_the_same_folder(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(job)
+    other = embedcache("probe", "store.zarr", "--train", "africa", "--out", "results").exception
+    assert isinstance(other, BadInputError)
+    assert "train" in str(other)
 
 
 def test_nothing_that_the_job_leaves_names_a_patient_a_file_or_a_place(
