@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -93,5 +94,6 @@ def test_a_plan_of_several_devices_says_that_one_was_timed_and_what_all_take_at_
     )
     asked = [*arguments, "--device", "cuda:0,cuda:1,cuda:1", "--dry-run"]
     shown = CliRunner().invoke(app, asked).stdout
-    assert "timed on cpu alone: 2 devices, each as fast, take 0 s at best" in shown
+    # How many seconds, the machine's other work decides.
+    assert re.search(r"timed on cpu alone: 2 devices, each as fast, take \d+ s at best", shown)
     assert "alone" not in CliRunner().invoke(app, [*arguments, "--dry-run"]).stdout
