@@ -10,7 +10,7 @@ import numpy as np
 from embedcache.evaluation.evaluand import Evaluand
 from embedcache.evaluation.intervals import NOT_ESTIMABLE, POINT, Clusters, Interval, jackknife
 from embedcache.evaluation.percentile import Drawn
-from embedcache.evaluation.printed import FEW, RANKING, metric_interval
+from embedcache.evaluation.printed import RANKING, metric_interval
 from embedcache.evaluation.sample import LeftOut, Sample, leave_one_out, sample
 from embedcache.evaluation.unequal import expected_class_variance
 from embedcache.metrics import f1, precision, sensitivity
@@ -21,6 +21,8 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (sensitivity.METRIC, precision.METRIC, 
 #: Pooled over folds, what ranks images ranks those of several models together; below so many
 #: patient clusters that may matter, and the mean within folds stands beside it (statistics.md 2).
 MANY = 200
+#: A class in fewer patient clusters is named beside its rows.
+WARNED = 12
 #: How the note with that mean begins.
 WITHIN_FOLDS = "mean within folds"
 
@@ -134,7 +136,7 @@ def _few_clusters(drawn: Sample) -> dict[str, str]:
     return {
         name: f"{name}: {count} patient cluster{'s' if count > 1 else ''}"
         for name, count in zip(drawn.classes, clusters, strict=True)
-        if count < FEW
+        if count < WARNED
     }
 
 

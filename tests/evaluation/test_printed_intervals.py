@@ -160,15 +160,17 @@ def test_an_error_of_the_rare_class_gives_the_interval_back(
 @pytest.mark.parametrize(
     ("own", "patients", "printed"),
     [
-        (11, 60, False),
-        (12, 60, True),
+        (19, 60, False),
+        (20, 60, True),
+        (19, 90, False),
+        (20, 90, True),
         (9, 30, False),
         (10, 30, True),
         (6, 20, False),
         (7, 20, True),
     ],
 )
-def test_a_class_is_rare_below_twelve_patients_and_a_third(
+def test_a_class_is_rare_below_twenty_patients_and_a_third(
     own: int, patients: int, printed: bool, write_table: Write, tmp_path: Path
 ) -> None:
     table = rare([[True] * own], own=own, patients=patients)
