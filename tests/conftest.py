@@ -8,7 +8,9 @@ import pytest
 from hypothesis import settings
 
 # How long an example takes depends on who else loads the machine; nothing here is timed.
-settings.register_profile("untimed", deadline=None)
+# Examples differ from run to run; `pytest --hypothesis-profile=thorough` draws a release's worth.
+settings.register_profile("untimed", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("untimed")
 
 #: Real images of two public cohorts, beside the repository; never copied into it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_what_has_no_network_computes_the_same_everywhere() -> None:
     assert self_check([load_encoder("pixels")]) == [None]
 
 
-def put(store: Path, seed: int = 1) -> None:
+def put(store: Path, seed: int = 1, **how: Any) -> None:
     cohort = dataclasses.replace(read_cohort("home=synthetic:home"), name="home")
     some = dataclasses.replace(
         cohort,
@@ -89,7 +90,7 @@ def put(store: Path, seed: int = 1) -> None:
         patient=cohort.patient[: 4 * seed],
         strata={name: values[: 4 * seed] for name, values in cohort.strata.items()},
     )
-    extract(store, [some], ["timm:test_vit=random"], batch=4)
+    extract(store, [some], ["timm:test_vit=random"], batch=4, **how)
 
 
 def stored(store: Path) -> Fingerprint:
@@ -156,12 +157,7 @@ def test_features_without_a_self_check_are_joined_with_a_word(
     monkeypatch.undo()
     (one,) = open_store(tmp_path / "s.zarr").feature_sets()
     assert one.fingerprint is None
-    extract(
-        tmp_path / "s.zarr",
-        ["home=synthetic:home"],
-        ["timm:test_vit=random"],
-        progress=PlainLines(),
-    )
+    put(tmp_path / "s.zarr", seed=2, progress=PlainLines())
     assert "nobody recorded a self-check" in capsys.readouterr().err
 
 

@@ -195,7 +195,9 @@ KILLED = """
 import os, signal, sys
 from contextlib import nullcontext
 from pathlib import Path
+import torch
 from embedcache import Protocol, finetune
+from embedcache.encoders.resolve import load_encoder
 from embedcache.finetuning import bench
 from embedcache.finetuning.recipe import Recipe
 from embedcache.finetuning.units import Asked
@@ -204,17 +206,25 @@ class Killer:
     steps = 0
     def stepped(self, step):
         Killer.steps += 1
-        if Killer.steps == int(sys.argv[1]):
+        if not Killer.steps:
             os.kill(os.getpid(), signal.SIGKILL)
     def finished(self, epoch): pass
     def note(self, line): pass
 
 bench._reported = lambda *_: nullcontext(Killer())
-finetune(
-    sys.argv[3:], ["timm:test_resnet=random"],
-    Protocol(train="home", external=("abroad",), folds=2), out=Path(sys.argv[2]), device="cpu",
-    asked=Asked(recipe=Recipe(epochs=2, batch=8, precision="fp32"), rates=(1e-3, 3e-3)),
-)
+torch.set_num_threads(1)
+load_encoder("timm:test_resnet=random")  # imports once what both processes need
+for steps in map(int, sys.argv[2].split()):
+    if not os.fork():
+        Killer.steps = -steps
+        finetune(
+            sys.argv[3:], ["timm:test_resnet=random"],
+            Protocol(train="home", external=("abroad",), folds=2), out=Path(sys.argv[1]),
+            device="cpu",
+            asked=Asked(recipe=Recipe(epochs=2, batch=8, precision="fp32"), rates=(1e-3, 3e-3)),
+        )
+        os._exit(0)
+    sys.stdout.write(f"{os.waitstatus_to_exitcode(os.wait()[1])} ")
 """
 
 
@@ -222,10 +232,10 @@ def test_a_run_that_is_killed_in_a_fold_goes_on_to_the_same_predictions(
     ward, both: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    for steps in (3, 4):  # in the search of the first fold, then after it went on
-        command = [sys.executable, "-c", KILLED, str(steps), str(out), *ward.cohorts]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    # In the search of the first fold, then after it went on.
+    command = [sys.executable, "-c", KILLED, str(out), "3 4", *ward.cohorts]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * 2, done.stderr
     assert list((out / "checkpoints").rglob("*.safetensors"))
     tune(ward, out)
     for one, other in zip(probabilities(out), probabilities(both), strict=True):
