@@ -9,8 +9,9 @@ gathers batches; an `Engine`'s encode; a `Shelf`'s puts vectors away.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -33,6 +34,8 @@ from embedcache.progress import Stage
 #: Pictures in flight a worker: enough to keep it busy while a batch is encoded, few enough that
 #: a hundred cores hold some gigabytes at most.
 WINDOW = 16
+#: Batches whose vectors a pass waits for at its end: few, as they are held until then.
+_LAST = 8
 
 
 class Keeper(Protocol):
@@ -151,23 +154,35 @@ def run_pass(
     # Two batches ahead at least: one is gathered while the other's encoding is waited for.
     window = max(WINDOW * workers, 2 * max(lane.batch for lane in lanes))
     with ThreadPoolExecutor(workers) as pool, Shelf(clock) as shelf:
-        gathers = _gathers(lanes, engine, shelf, clock)
+        sent: deque[Future[Encoded]] = deque(maxlen=_LAST)
+        gathers = _gathers(lanes, engine, shelf, clock, sent)
         for image, found in ahead(pool, images, job, window, clock):
             for gather in gathers:
                 if image.row in gather.wanted:
                     gather.add(image.row, found)
         for gather in gathers:
             gather.flush()
+        # Of a worker's short span most of the time: else reading would pass for what limits it.
+        with clock.on("wait for the device"):
+            wait(sent)
 
 
-def _gathers(lanes: Sequence[Lane], engine: Engine, shelf: Shelf, clock: Clock) -> list[_Gather]:
-    """One for all lanes whose batches hold the same pixels."""
+def _gathers(
+    lanes: Sequence[Lane],
+    engine: Engine,
+    shelf: Shelf,
+    clock: Clock,
+    sent: deque[Future[Encoded]],
+) -> list[_Gather]:
+    """One for all lanes whose batches hold the same pixels; `sent` gets what is encoded of them."""
     numbers: dict[object, list[int]] = {}
     for number, lane in enumerate(lanes):
         numbers.setdefault((lane.shape, lane.batch, lane.wanted), []).append(number)
 
     def send(number: int, rows: NDArray[np.int64], pixels: Pixels) -> None:
-        shelf.put(partial(lanes[number].put, rows, engine.submit(number, pixels), clock))
+        future = engine.submit(number, pixels)
+        sent.append(future)
+        shelf.put(partial(lanes[number].put, rows, future, clock))
         for track in lanes[number].tracks:
             if track.stage is not None:
                 track.stage.remark(_limited_by(clock.limit()))

@@ -402,6 +402,14 @@ def test_a_worker_keeps_its_encoders_until_it_is_told_to_leave() -> None:
         station.work(b"", "kept", span, device=None, threads=1, worker="0")
 
 
+def test_a_slow_encoder_is_what_limits_workers_though_each_span_waits_for_its_pictures(
+    tmp_path: Path,
+) -> None:
+    slow = paced(0.01)
+    done = extract(tmp_path / "s.zarr", [speckles(64)], [slow], device="cpu,cpu", batch=16)
+    assert done.passes[0].limit == "the encoders"
+
+
 def test_a_worker_tells_once_what_compiling_came_to(monkeypatch) -> None:
     cost = Compilation(name="tiny", seconds=9.0, before=1.0, after=0.5, batch=4, difference=0.0)
     monkeypatch.setattr("embedcache.extraction.forward.compile_network", lambda *_: cost)
