@@ -6,8 +6,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 # A compute thread a test worker: more would only wait for each other. One heap: encoders/memory.py.
-# What is imported is compiled once, wherever the machine says otherwise: tests start many processes.
-TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=1 PYTHONDONTWRITEBYTECODE=
+TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MALLOC_ARENA_MAX=1
+# What is imported is compiled once, whatever the machine says: tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: quickstart test check format benchmarks clean
 
