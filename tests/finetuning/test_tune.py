@@ -129,8 +129,8 @@ SEVEN: dict[str, Callable[[], EncoderSpec]] = {
     "efficientnet-v2-s": narrow_efficientnet,
     "dinov3-s": narrow_dinov3,
 }
-#: What an untrained network of one kind takes longer for; the others eight.
-EPOCHS = {"ultrasam": 14}
+#: What an untrained network of some kinds takes longer for; the others eight.
+EPOCHS = {"ultrasam": 14, "efficientnet-v2-s": 24}
 LISTED = (
     "usfm",
     "mofo",
