@@ -158,23 +158,25 @@ def test_an_error_of_the_rare_class_gives_the_interval_back(
 
 
 @pytest.mark.parametrize(
-    ("own", "patients", "printed"),
+    ("metric", "own", "patients", "printed"),
     [
-        (19, 60, False),
-        (20, 60, True),
-        (19, 90, False),
-        (20, 90, True),
-        (9, 30, False),
-        (10, 30, True),
-        (6, 20, False),
-        (7, 20, True),
+        ("macro-f1", 11, 60, False),
+        ("macro-f1", 12, 60, True),
+        ("macro-f1", 9, 30, False),
+        ("macro-f1", 10, 30, True),
+        ("macro-f1", 6, 20, False),
+        ("macro-f1", 7, 20, True),
+        ("balanced-accuracy", 19, 60, False),
+        ("balanced-accuracy", 20, 60, True),
+        ("balanced-accuracy", 19, 90, False),
+        ("balanced-accuracy", 20, 90, True),
     ],
 )
-def test_a_class_is_rare_below_twenty_patients_and_a_third(
-    own: int, patients: int, printed: bool, write_table: Write, tmp_path: Path
+def test_a_class_is_rare_below_so_many_patients_and_a_third(
+    metric: str, own: int, patients: int, printed: bool, write_table: Write, tmp_path: Path
 ) -> None:
     table = rare([[True] * own], own=own, patients=patients)
-    row = metrics(evaluate_table(write_table(table), tmp_path / "results"))["macro-f1"]
+    row = metrics(evaluate_table(write_table(table), tmp_path / "results"))[metric]
     assert (row.low is not None) == printed
 
 
