@@ -29,7 +29,7 @@ from embedcache.metrics.metric import CountMetric, Floats, Metric
 
 #: A class is rare that fewer patient clusters have, and fewer than this share of them: by what a
 #: class without an error lacks, misses ("true") or false alarms too ("either"). Where one class of
-#: four was rare among 60, at macro-F1 .95, macro-F1 was covered in 91 % of studies with 10 and in 93
+#: four was rare among 60, at macro-F1 .95, macro-F1 was covered in 91 % of studies with 10, in 93
 #: with 12, balanced accuracy in 87 with 12 or 15, 91 with 18 and 92 with 20, if none was withheld;
 #: of 14 and 20 patients no class of a third of them harmed (benchmarks/coverage.py rare; bar 92.5).
 FEW = {"either": 12, "true": 20}
