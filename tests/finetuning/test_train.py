@@ -286,6 +286,7 @@ def test_a_compiled_network_learns_what_a_plain_one_does(tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # as above
+@pytest.mark.filterwarnings("ignore:dynamo_pgo force disabled:UserWarning")  # once a process
 def test_a_network_that_cannot_be_compiled_is_named_with_the_compiler_s_reason(
     tmp_path: Path,
 ) -> None:
