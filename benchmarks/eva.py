@@ -265,7 +265,7 @@ def configuration(images: Path, out: Path, weights: Path) -> dict[str, object]:
 
 
 def figures(bench: Bench, rounds: int) -> dict[str, object]:
-    images = sum(1 for _ in bench.place.joinpath("all").rglob("*.png"))
+    images = sum(1 for _ in bench.place.joinpath("all").glob("class*/*"))
     walls: dict[str, list[float]] = {}
 
     def note(name: str, run: Callable[[], float]) -> None:
