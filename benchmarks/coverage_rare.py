@@ -51,9 +51,8 @@ def _setting(patients: int, own: int, level: float, studies: int) -> dict[str, o
             assert left is not None  # every study has probabilities
             one = outcome(metric_interval(metric, whole, left), true[metric.name])
             found.setdefault(metric.name, []).append(one)
-            if isinstance(metric, CountMetric):
-                one = outcome(_regardless(metric, whole, left), true[metric.name])
-                regardless.setdefault(metric.name, []).append(one)
+            one = outcome(_regardless(metric, whole, left), true[metric.name])
+            regardless.setdefault(metric.name, []).append(one)
         for of_class in (sensitivity.METRIC, f1.METRIC):
             value = float(of_class.from_confusion(expected)[RARE])
             one = outcome(_of_class(of_class, whole), value)
@@ -68,8 +67,9 @@ def _setting(patients: int, own: int, level: float, studies: int) -> dict[str, o
     }
 
 
-def _regardless(metric: CountMetric, drawn: Sample, left: LeftOut) -> Interval:
-    return jackknife(left, clusters_of(metric, drawn), scale=metric.scale, degrees="clusters")
+def _regardless(metric: Metric, drawn: Sample, left: LeftOut) -> Interval:
+    degrees = "clusters" if isinstance(metric, CountMetric) else "kurtosis"
+    return jackknife(left, clusters_of(metric, drawn), scale=metric.scale, degrees=degrees)
 
 
 def _of_class(metric: ClassMetric, drawn: Sample) -> Interval:
