@@ -7,12 +7,13 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from embedcache.errors import SchedulerError, WorkerDiedError
-from embedcache.executor import check_scheduler, run_units
+from embedcache.executor import check_scheduler, run_units, some_at_once
 
 
 def halved(unit: int) -> tuple[int, int]:
@@ -126,3 +127,20 @@ def test_without_dask_distributed_the_extra_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SchedulerError, match=r"embedcache-bench\[cluster\]"):
         check_scheduler("local:2")
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 8, 9, 100])
+def test_items_come_in_order_and_no_further_ahead_than_the_window(number: int) -> None:
+    done: list[int] = []
+    given: list[int] = []
+
+    def twice(item: int) -> int:
+        done.append(item)
+        return 2 * item
+
+    with ThreadPoolExecutor(2) as pool:
+        for some, future in some_at_once(pool, range(number), twice, at_once=4, window=16):
+            given += future.result()
+            assert list(some) == [one // 2 for one in given[-len(some) :]]
+            assert len(done) <= len(given) + 16
+    assert given == list(range(0, 2 * number, 2))

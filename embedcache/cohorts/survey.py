@@ -5,9 +5,8 @@ Validity is by content, so that files are read again on every run; a changed fil
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +14,14 @@ from numpy.typing import NDArray
 
 from embedcache.cohorts.cohort import Cohort
 from embedcache.errors import ImageUnreadableError
+from embedcache.executor import some_at_once
 from embedcache.images.decode import Header, header
 from embedcache.images.source import Source
 from embedcache.progress import Progress
 
 #: Images in flight: small ones take microseconds, and a slow disk likes to be asked for many.
 WINDOW = 256
-#: Of those, what a worker takes at once: handing over costs as much as hashing a small one.
+#: Of those, what a worker takes at once.
 _AT_ONCE = 8
 #: Digest and header of an image, or why it has none.
 _Identity = tuple[bytes, Header] | str
@@ -83,18 +83,8 @@ def survey(cohort: Cohort, workers: int, progress: Progress) -> Survey:
 
 
 def _in_order(pool: ThreadPoolExecutor, sources: tuple[Source, ...]) -> Iterator[_Identity]:
-    # Not map(), which submits everything at once: a future of each of a million images is a GB.
-    flying: deque[Future[list[_Identity]]] = deque()
-    for start in range(0, len(sources), _AT_ONCE):
-        flying.append(pool.submit(_identify, sources[start : start + _AT_ONCE]))
-        if len(flying) * _AT_ONCE >= WINDOW:
-            yield from flying.popleft().result()
-    while flying:
-        yield from flying.popleft().result()
-
-
-def _identify(sources: Sequence[Source]) -> list[_Identity]:
-    return [_identity(source) for source in sources]
+    for _, found in some_at_once(pool, sources, _identity, at_once=_AT_ONCE, window=WINDOW):
+        yield from found.result()
 
 
 def _identity(source: Source) -> _Identity:
