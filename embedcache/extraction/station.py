@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from embedcache.contract import Preprocessing
 from embedcache.encoders.device import device_name
-from embedcache.encoders.memory import keep_freed_memory
 from embedcache.encoders.resolve import ResolvedEncoder
 from embedcache.encoders.selfcheck import self_check
 from embedcache.encoders.torchvision_repair import repair_torchvision
@@ -203,7 +202,6 @@ def _settle(orders: Orders, lanes: Sequence[Lane], forwards: Sequence[Forward]) 
     for run, other in list(_STATIONS.items()):
         if not other.busy and time.monotonic() - other.used > _FORSAKEN:
             leave(run)
-    keep_freed_memory()  # of a cluster's worker; one that we start ourselves does from the start
     if orders.compiled:
         for forward in forwards:
             forward.compile()
