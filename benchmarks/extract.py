@@ -28,12 +28,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from cohort_rows import first
 from record import COHORTS, record
 
 from embedcache.cohorts.cohort import Cohort
@@ -135,16 +135,6 @@ def some(images: int) -> list[Cohort]:
     ends = [round(len(cohort) * min(1, images / whole)) for cohort in cohorts]
     ends[0] += min(images, whole) - sum(ends)
     return [first(cohort, end) for cohort, end in zip(cohorts, ends, strict=True)]
-
-
-def first(cohort: Cohort, end: int) -> Cohort:
-    return replace(
-        cohort,
-        images=cohort.images[:end],
-        label=cohort.label[:end],
-        patient=cohort.patient[:end],
-        strata={name: values[:end] for name, values in cohort.strata.items()},
-    )
 
 
 def normalised(encoder: Encoder, sources: Sequence[Source], batch: int) -> list[object]:

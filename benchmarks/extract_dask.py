@@ -22,10 +22,9 @@ import statistics
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from paced import repeated
+from cohort_rows import again, first
 from record import COHORTS, record
 
 from embedcache.cohorts.cohort import Cohort
@@ -73,18 +72,9 @@ def scaling(rounds: int, images: int | None) -> dict[str, object]:
 def real() -> Cohort:
     place = COHORTS / "fetal_planes_db_four_planes"
     if place.is_dir():
-        return repeated(read_cohort(f"spain=fetal-planes-db:{place}"), TIMES)
+        cohort = read_cohort(f"spain=fetal-planes-db:{place}")
+        return again(cohort, TIMES * len(cohort))
     return read_cohort("home=synthetic:home")
-
-
-def first(cohort: Cohort, end: int) -> Cohort:
-    return replace(
-        cohort,
-        images=cohort.images[:end],
-        label=cohort.label[:end],
-        patient=cohort.patient[:end],
-        strata={name: values[:end] for name, values in cohort.strata.items()},
-    )
 
 
 def on_dask(cohort: Cohort, workers: int) -> float:

@@ -21,10 +21,10 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from cohort_rows import again, first
 from numpy.typing import NDArray
 from record import COHORTS, record
 
@@ -35,7 +35,6 @@ from embedcache.encoders.network import NetworkEncoder
 from embedcache.encoders.resolve import resolve
 from embedcache.extraction.extract import extract
 from embedcache.images.decode import decode
-from embedcache.images.source import RawImage, Source
 
 NAMES = (
     "usfm",
@@ -49,22 +48,6 @@ NAMES = (
 BATCH, WARM, SECONDS, AGREE, BAR = 64, 1.0, 2.0, 64, 0.85
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """An image with a number behind its last byte: another digest, the same picture."""
-
-    source: Source
-    number: int
-
-    def read(self) -> RawImage:
-        """Read it; see `Source.read`."""
-        raw = self.source.read()
-        if raw.layout is None:
-            return RawImage(raw.data + self.number.to_bytes(3, "little"))
-        # Bare pixels: there is nothing behind the last of them.
-        return RawImage(self.number.to_bytes(3, "little") + raw.data[3:], raw.layout)
-
-
 def main() -> None:
     import torch
 
@@ -74,8 +57,8 @@ def main() -> None:
     os.environ["EMBEDCACHE_KEY"] = "5e" * 32
     names = [options.only] if options.only else list(NAMES)
     everything = images(options.images)
-    some = cut(everything, options.some)
-    extracted([f"{name}@bf16=random" for name in names[:1]], cut(everything, 256))  # warms up
+    some = first(everything, options.some)
+    extracted([f"{name}@bf16=random" for name in names[:1]], first(everything, 256))  # warms up
     bare = {name: bare_rate(name) for name in names}
     alone = {name: extracted([f"{name}@bf16=random"], some) for name in names}
     limit = 1 / sum(1 / rate for rate in bare.values())
@@ -108,24 +91,7 @@ def images(number: int) -> Cohort:
     place = COHORTS / "fetal_planes_db_four_planes"
     real = place.is_dir()
     cohort = read_cohort(f"spain=fetal-planes-db:{place}" if real else "home=synthetic:home")
-    row = np.arange(number) % len(cohort)
-    return replace(
-        cohort,
-        images=tuple(Again(cohort.images[at], turn) for turn, at in enumerate(row.tolist())),
-        label=cohort.label[row],
-        patient=cohort.patient[row],
-        strata={name: values[row] for name, values in cohort.strata.items()},
-    )
-
-
-def cut(cohort: Cohort, end: int) -> Cohort:
-    return replace(
-        cohort,
-        images=cohort.images[:end],
-        label=cohort.label[:end],
-        patient=cohort.patient[:end],
-        strata={name: values[:end] for name, values in cohort.strata.items()},
-    )
+    return again(cohort, number)
 
 
 def bare_rate(name: str) -> float:

@@ -24,10 +24,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cohort_rows import again, first, only
 from record import COHORTS, record
 
 from embedcache.cohorts.cohort import Cohort
@@ -60,31 +61,6 @@ class Numbered:
         return RawImage(pixels[:4096], Layout(shape=(64, 64), dtype="uint8", photometric="grey"))
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A real image with a number behind its last byte: another digest, the same picture."""
-
-    source: Source
-    number: int
-
-    def read(self) -> RawImage:
-        """Read it; see `Source.read`."""
-        return RawImage(self.source.read().data + self.number.to_bytes(2, "little"))
-
-
-def repeated(cohort: Cohort, times: int) -> Cohort:
-    """A cohort several times as large: what a run costs once shall not decide."""
-    images = tuple(Again(one, turn) for turn in range(times) for one in cohort.images)
-    columns = {name: np.tile(values, times) for name, values in cohort.strata.items()}
-    return replace(
-        cohort,
-        images=images,
-        label=np.tile(cohort.label, times),
-        patient=np.tile(cohort.patient, times),
-        strata=columns,
-    )
-
-
 def distinct(cohorts: list[Cohort]) -> list[Cohort]:
     """Each image once: one that is there twice costs `extract` half, and a loop all of it."""
     seen: set[bytes] = set()
@@ -92,15 +68,7 @@ def distinct(cohorts: list[Cohort]) -> list[Cohort]:
     for cohort in cohorts:
         digests = [source.read().digest for source in cohort.images]
         new = [row for row, one in enumerate(digests) if not (one in seen or seen.add(one))]
-        left.append(
-            replace(
-                cohort,
-                images=tuple(cohort.images[row] for row in new),
-                label=cohort.label[new],
-                patient=cohort.patient[new],
-                strata={name: values[new] for name, values in cohort.strata.items()},
-            )
-        )
+        left.append(only(cohort, np.array(new)))
     return left
 
 
@@ -117,7 +85,7 @@ def main() -> None:
 
 def speed(rounds: int) -> dict[str, object]:
     cohorts = distinct([read_cohort(reference) for reference in REFERENCES])
-    cohorts = [repeated(cohort, TIMES) for cohort in cohorts]
+    cohorts = [again(cohort, TIMES * len(cohort)) for cohort in cohorts]
     sources = [source for cohort in cohorts for source in cohort.images]
     ways: dict[str, Callable[[], float]] = {"decode_and_fit_alone": lambda: alone(sources)}
     for number in (1, 7):
@@ -212,7 +180,7 @@ def child(images: int) -> None:
     encoders = [paced(0, name=f"paced{index}") for index in range(7)]
     with tempfile.TemporaryDirectory() as place:
         # Before: what imports and the cohort's own table take.
-        extract(Path(place) / "first.zarr", [one_of(cohort)], encoders, batch=BATCH)
+        extract(Path(place) / "first.zarr", [first(cohort, 64)], encoders, batch=BATCH)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.perf_counter()
         extract(Path(place) / "s.zarr", [cohort], encoders, batch=BATCH)
@@ -226,15 +194,6 @@ def child(images: int) -> None:
         "images_per_second": round(images / seconds, 1),
     }
     print(json.dumps(figures))
-
-
-def one_of(cohort: Cohort) -> Cohort:
-    return replace(
-        cohort,
-        images=cohort.images[:64],
-        label=cohort.label[:64],
-        patient=cohort.patient[:64],
-    )
 
 
 def arguments() -> argparse.Namespace:
